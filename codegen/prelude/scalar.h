@@ -1,0 +1,34 @@
+// Scalar helpers that mean the same on every device. Each is the C spelling of an IR operation that C itself leaves
+// undefined or spells otherwise (see ir/ops.ts).
+
+// The greater and the lesser of two values; a NaN on either side wins.
+template <typename T> __device__ inline T max_of(T a, T b) { return (a > b || a != a) ? a : b; }
+template <typename T> __device__ inline T min_of(T a, T b) { return (a < b || a != a) ? a : b; }
+
+template <typename T> __device__ inline T sign_of(T a) { return a > T(0) ? T(1) : a < T(0) ? T(-1) : a; }
+template <typename T> __device__ inline T abs_of(T a) { return a < T(0) ? T(-a) : a; }
+
+// Integer division truncates; by zero it gives 0, and the one quotient that overflows wraps.
+template <typename T> __device__ inline T div_int(T a, T b) {
+  return b == T(0) ? T(0) : b == T(-1) && T(-1) < T(0) ? T(0ull - (unsigned long long)a) : T(a / b);
+}
+template <typename T> __device__ inline T rem_int(T a, T b) {
+  return b == T(0) || (b == T(-1) && T(-1) < T(0)) ? T(0) : T(a % b);
+}
+
+// Integer arithmetic wraps, as two's complement does.
+template <typename T> __device__ inline T add_int(T a, T b) { return T((unsigned long long)a + (unsigned long long)b); }
+template <typename T> __device__ inline T sub_int(T a, T b) { return T((unsigned long long)a - (unsigned long long)b); }
+template <typename T> __device__ inline T mul_int(T a, T b) { return T((unsigned long long)a * (unsigned long long)b); }
+
+// Float to integer saturates, and NaN gives 0. `low` and `high` are exact floats; high is the first value too large.
+template <typename T> __device__ inline T to_int(float v, float low, float high, T least, T most) {
+  return v != v ? T(0) : v < low ? least : v >= high ? most : T(v);
+}
+
+// Floor division and remainder by a positive constant, for index arithmetic that may be negative.
+__device__ inline int floor_div(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+__device__ inline int floor_mod(int a, int b) { return a - floor_div(a, b) * b; }
+
+// True if 0 <= at < extent.
+__device__ inline bool inside(int at, int extent) { return (unsigned)at < (unsigned)extent; }

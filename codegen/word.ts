@@ -1,0 +1,101 @@
+/**
+ * @file The C of a word: one function per kernel class in it, and an entry whose blocks find their slot in the table.
+ */
+import { match } from 'ts-pattern';
+import type { KernelClass } from '../ir/class.ts';
+import { volume } from '../ir/contraction.ts';
+import type { Kernel } from '../ir/kernel.ts';
+import type { Target } from '../ir/target.ts';
+import { contractionBlocks, writeContraction } from './contraction.ts';
+import { mapPointsPerBlock, writeMap } from './map.ts';
+import { preludeOf } from './prelude.ts';
+import { reductionPointsPerBlock, writeReduction } from './reduction.ts';
+import { KernelWriter } from './writer.ts';
+
+/** Source of one word's code. */
+export interface WordSource {
+  readonly entry: string;
+  readonly source: string;
+  /** Threads a block. */
+  readonly threads: number;
+}
+
+/** How many virtual blocks a scheduled kernel has. */
+export const virtualBlocks = (kernel: Kernel): number =>
+  match(scheduleOf(kernel))
+    .with({ skeleton: 'map' }, (s) => Math.ceil(volume(kernel.domain) / mapPointsPerBlock(s)))
+    .with({ skeleton: 'reduction' }, (s) => Math.ceil(volume(kernel.domain) / reductionPointsPerBlock(s)))
+    .with({ skeleton: 'contraction' }, (s) => contractionBlocks(kernel, s))
+    .exhaustive();
+
+/** Emits the code of a word whose slots are of the given classes; a slot's `body` is its class's place in the list. */
+export function emitWord(classes: readonly KernelClass[], target: Target): WordSource {
+  const threads = Math.max(...classes.map((c) => scheduleOf(c.kernel).threads));
+  const names = classes.map((c, n) =>
+    classes.length === 1 ? identifier(c.kernel.name) : `${identifier(c.kernel.name)}_${n}`,
+  );
+  const bodies = classes.map((c, n) => emitBody(c, names[n]!));
+  const entry = `word_${names.join('_')}`.slice(0, 120);
+  const dispatch =
+    classes.length === 1
+      ? [`    ${names[0]}(row, block);`]
+      : [
+          '    switch (row.body) {',
+          ...names.map((name, n) => `      case ${n}: ${name}(row, block); break;`),
+          '    }',
+        ];
+  const main = [
+    "// Each block finds its slot in the block map and strides over the slot's virtual blocks.",
+    `extern "C" __global__ void __launch_bounds__(${threads}) ${entry}(const SlotRow* rows, const unsigned* block_slot) {`,
+    '  const unsigned slot = block_slot[blockIdx.x];',
+    '  if (slot == kIdleBlock) return;',
+    '  const SlotRow& row = rows[slot];',
+    '  for (unsigned block = row.begin + (blockIdx.x - row.first_block); block < row.end; block += row.blocks) {',
+    ...dispatch,
+    '  }',
+    '}',
+  ];
+  return {
+    entry,
+    source: [preludeOf(target.kind), ...bodies, main.join('\n'), exported(entry, target)].join('\n') + '\n',
+    threads,
+  };
+}
+
+/** On the host the pool calls a plain function with a range of blocks. */
+function exported(entry: string, target: Target): string {
+  if (target.kind === 'cuda') return '';
+  return [
+    `extern "C" void ${entry}_blocks(const SlotRow* rows, const unsigned* block_slot, unsigned first, unsigned last) {`,
+    `  for (blockIdx.x = first; blockIdx.x < last; blockIdx.x++) ${entry}(rows, block_slot);`,
+    '}',
+  ].join('\n');
+}
+
+/** The name under which a word's code is found once loaded. */
+export const entrySymbol = (entry: string, target: Target): string =>
+  target.kind === 'cuda' ? entry : `${entry}_blocks`;
+
+function emitBody(kernelClass: KernelClass, name: string): string {
+  const w = new KernelWriter(kernelClass);
+  match(scheduleOf(kernelClass.kernel))
+    .with({ skeleton: 'map' }, (s) => writeMap(w, s))
+    .with({ skeleton: 'reduction' }, (s) => writeReduction(w, s))
+    .with({ skeleton: 'contraction' }, (s) => writeContraction(w, s))
+    .exhaustive();
+  const meaning = kernelClass.text.split('\n').map((line) => `// ${line}`);
+  return [
+    ...meaning,
+    `__device__ void ${name}(const SlotRow& row, unsigned block) {`,
+    ...w.lines,
+    '}',
+    '',
+  ].join('\n');
+}
+
+function scheduleOf(kernel: Kernel): NonNullable<Kernel['schedule']> {
+  if (!kernel.schedule) throw new Error(`kernel ${kernel.name} has no schedule: run the schedule pass first`);
+  return kernel.schedule;
+}
+
+const identifier = (name: string): string => name.replace(/[^A-Za-z0-9_]/g, '_').slice(0, 60);

@@ -1,0 +1,132 @@
+/**
+ * @file From words to loadable code: an image that came with a model, else the cache, else codegen and a compiler.
+ */
+import { availableParallelism } from 'node:os';
+import { emitWord, entrySymbol } from '../codegen/word.ts';
+import { InputError } from '../compiler/errors.ts';
+import type { KernelClass } from '../ir/class.ts';
+import { codeKey, type Tenant, type Word } from '../ir/program.ts';
+import { targetOf } from '../ir/target.ts';
+import { CodeCache } from '../runtime/cache.ts';
+import { type Toolchain, toolchainOf } from '../runtime/toolchain.ts';
+import type { CodeImage, Model } from './model.ts';
+
+/** One step of making code ready. */
+export interface Progress {
+  readonly done: number;
+  readonly total: number;
+  /** How many of those done needed no compiler. */
+  readonly cached: number;
+  /** The kernel just finished. */
+  readonly name: string;
+}
+
+/** Code of one word, ready to load: a file (in the cache), or bytes that came with a model. */
+export interface ReadyCode {
+  readonly key: string;
+  readonly symbol: string;
+  readonly threads: number;
+  readonly path?: string;
+  readonly image?: Uint8Array;
+}
+
+export interface CodeResult {
+  readonly code: readonly ReadyCode[];
+  /** How many were compiled now, were found in the cache, and came with their models. */
+  readonly compiled: number;
+  readonly cached: number;
+  readonly shipped: number;
+}
+
+/** A tenant before it is linked. */
+export interface TenantModel extends Omit<Tenant, 'model'> {
+  readonly model: Model;
+}
+
+/** The classes of a word, found in whichever model has them. */
+export function classesOf(word: Word, models: readonly Model[], target: string): readonly KernelClass[] {
+  return word.classes.map((key) => {
+    const found = models.map((m) => m.classOf(target, key)).find((c) => c !== undefined);
+    if (found) return found;
+    const names = [...new Set(models.map((m) => m.name))].join(', ');
+    throw new InputError(
+      `an artefact among ${names} has no code for a word of this program: compile these models together, with the same --tier`,
+    );
+  });
+}
+
+/** Distinct codes that words need, each with one word that needs it. */
+export function distinctCodes(words: readonly Word[]): Map<string, Word> {
+  const codes = new Map<string, Word>();
+  for (const word of words) if (!codes.has(codeKey(word))) codes.set(codeKey(word), word);
+  return codes;
+}
+
+/** Makes the code of all words ready, compiling what is missing on all cores. */
+export async function prepareCode(
+  words: readonly Word[],
+  tenants: readonly TenantModel[],
+  target: string,
+  cache: CodeCache,
+  onProgress: (p: Progress) => void = () => {},
+): Promise<CodeResult> {
+  const models = [...new Set(tenants.map((t) => t.model))];
+  const wanted = [...distinctCodes(words)];
+  const code: ReadyCode[] = [];
+  const counts = { compiled: 0, cached: 0, shipped: 0 };
+  let toolchain: Toolchain | undefined;
+  const finish = (ready: ReadyCode, how: keyof typeof counts): void => {
+    code.push(ready);
+    counts[how]++;
+    onProgress({
+      done: code.length,
+      total: wanted.length,
+      cached: code.length - counts.compiled,
+      name: ready.symbol,
+    });
+  };
+
+  const prepare = async ([key, word]: [string, Word]): Promise<void> => {
+    const shipped = models.map((m) => m.codeOf(target, key)).find((c) => c !== undefined);
+    if (shipped) return finish(await fromImage(key, shipped, target, cache), 'shipped');
+    toolchain ??= toolchainOf(target);
+    const { entry, source, threads } = emitWord(classesOf(word, models, target), targetOf(target));
+    const { identity, extension } = toolchain;
+    const name = CodeCache.key(source, identity);
+    const ready = {
+      key,
+      symbol: entrySymbol(entry, targetOf(target)),
+      threads,
+      path: cache.path(name, extension),
+    };
+    if (cache.has(name, extension)) return finish(ready, 'cached');
+    await cache.put(name, extension, (path) => toolchain!.compile(source, path));
+    finish(ready, 'compiled');
+  };
+  await inParallel(wanted, prepare);
+  return { code, ...counts };
+}
+
+/** An image that came with a model. A shared library must be a file to be opened, so the host's goes through the cache. */
+async function fromImage(
+  key: string,
+  shipped: CodeImage,
+  target: string,
+  cache: CodeCache,
+): Promise<ReadyCode> {
+  const { image, threads, entry } = shipped;
+  const base = { key, threads, symbol: entrySymbol(entry, targetOf(target)) };
+  if (target !== 'host') return { ...base, image };
+  const name = CodeCache.key(Buffer.from(image).toString('base64'));
+  const path = cache.has(name, 'so') ? cache.path(name, 'so') : await cache.put(name, 'so', image);
+  return { ...base, path };
+}
+
+/** Runs the work on all items, as many at once as there are cores; the first failure ends it. */
+async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  const worker = async (): Promise<void> => {
+    for (const item of queue) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(items.length, availableParallelism()) }, worker));
+}

@@ -1,0 +1,176 @@
+/**
+ * @file Devices as users open them: load tenants, and run.
+ */
+import { availableParallelism } from 'node:os';
+import { InputError } from '../compiler/errors.ts';
+import type { Tenant, Word, WordPlan } from '../ir/program.ts';
+import { coalesce, type TierChoice, timeMultiplexed } from '../passes/coalesce.ts';
+import { CodeCache } from '../runtime/cache.ts';
+import { loadNative, type NativeDevice } from '../runtime/native.ts';
+import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
+import { type CodeResult, type Progress, prepareCode, type TenantModel } from './code.ts';
+
+export type DeviceKind = 'auto' | 'cuda' | 'host';
+
+export interface DeviceOptions {
+  /** Threads of the host device; by default one a core. */
+  readonly threads?: number;
+  /** Which GPU. Default 0. */
+  readonly ordinal?: number;
+  /** Where compiled kernels are kept; by default $WIDEWORD_CACHE or the user's cache folder. */
+  readonly cacheDir?: string;
+}
+
+export interface LoadOptions {
+  /** Default `generic`: fewest kernels to compile, and tenants of different sizes coalesce. */
+  readonly tier?: TierChoice;
+  readonly onProgress?: (p: Progress) => void;
+}
+
+/**
+ * Opens a device. `auto` takes the first GPU if there is one and otherwise the host. Throws InputError, with the reason, if `cuda` is
+ * asked for and there is none.
+ */
+export async function openDevice(kind: DeviceKind = 'auto', options: DeviceOptions = {}): Promise<Device> {
+  const native = loadNative();
+  const { cuda } = native.probe();
+  const useCuda = kind === 'cuda' || (kind === 'auto' && cuda.devices.length > 0);
+  if (useCuda && cuda.devices.length === 0) {
+    throw new InputError(
+      `no CUDA device (${cuda.problem ?? 'the driver lists none'}): use --device host, or see wideword doctor`,
+    );
+  }
+  const device = useCuda
+    ? native.openCuda(options.ordinal ?? 0)
+    : native.openHost(options.threads ?? availableParallelism());
+  return new Device(device, new CodeCache(options.cacheDir));
+}
+
+/** An open device. Programs loaded on it are independent: loading or closing one never disturbs another. */
+export class Device {
+  readonly #programs = new Set<Program>();
+
+  constructor(
+    private readonly native: NativeDevice,
+    readonly cache: CodeCache,
+  ) {}
+
+  get kind(): 'cuda' | 'host' {
+    return this.native.kind;
+  }
+
+  /** Such as `NVIDIA H100 80GB HBM3`, or the CPU with its threads. */
+  get name(): string {
+    return this.native.name;
+  }
+
+  /** `sm_90`, … or `host`. */
+  get target(): string {
+    return this.native.target;
+  }
+
+  /**
+   * Links tenants into one program, makes its code ready and loads it. Each tenant gets weights and activations of its own, also when
+   * several are given the same model. Throws RangeError for a name used twice or an empty list.
+   */
+  async load(tenants: readonly TenantModel[], options: LoadOptions = {}): Promise<Program> {
+    if (tenants.length === 0) throw new RangeError('a program needs at least one tenant');
+    const plan = link(tenants, this.target, options.tier);
+    const ready = await prepareCode(plan.words, tenants, this.target, this.cache, options.onProgress);
+    const code = new Map<string, LoadedCode>(
+      ready.code.map(({ key, symbol, threads, path, image }) => [
+        key,
+        { code: this.native.load(image ?? path!, symbol), threads },
+      ]),
+    );
+    const kernelsLowered = tenants.reduce((n, t) => n + t.model.kernelsLowered, 0);
+    const program = new Program(this.native, plan, code, ready, kernelsLowered, () =>
+      this.#programs.delete(program),
+    );
+    this.#programs.add(program);
+    return program;
+  }
+
+  /** Closes the device and every program on it. */
+  close(): void {
+    for (const program of [...this.#programs]) program.close();
+    this.native.close();
+  }
+}
+
+/** Tenants as words, in order. Plain planning: nothing is compiled. */
+export function link(
+  tenants: readonly TenantModel[],
+  target: string,
+  tier: TierChoice = 'generic',
+): WordPlan {
+  const linked = tenants.map(({ name, model }): Tenant => ({ name, model: model.compiledFor(target) }));
+  return { tenants: linked, words: coalesce(linked, tier) };
+}
+
+export interface ProgramStats {
+  /** Kernels of all tenants as lowered from their graphs, before fusion. */
+  readonly kernelsLowered: number;
+  /** Kernels of all tenants after fusion: the launches of time multiplexing. */
+  readonly kernels: number;
+  readonly words: number;
+  /** Most slots of a word. */
+  readonly widest: number;
+  /** Pieces of code compiled now, found in the cache, and shipped with an artefact. */
+  readonly compiled: number;
+  readonly cached: number;
+  readonly shipped: number;
+}
+
+export type TimeMode = 'coalesced' | 'time-multiplexed';
+
+/** Tenants loaded on a device. */
+export class Program {
+  readonly stats: ProgramStats;
+  readonly #loaded: LoadedProgram;
+
+  constructor(
+    native: NativeDevice,
+    readonly plan: WordPlan,
+    code: ReadonlyMap<string, LoadedCode>,
+    ready: CodeResult,
+    kernelsLowered: number,
+    private readonly onClose: () => void,
+  ) {
+    this.#loaded = new LoadedProgram(native, plan.tenants, plan.words, code);
+    const { compiled, cached, shipped } = ready;
+    this.stats = {
+      kernelsLowered,
+      kernels: plan.words.reduce((n, w) => n + w.slots.length, 0),
+      words: plan.words.length,
+      widest: Math.max(...plan.words.map((w) => w.slots.length)),
+      compiled,
+      cached,
+      shipped,
+    };
+  }
+
+  /** One round of the given tenants' requests; the other tenants' blocks are idle. Throws RequestError for one that does not fit. */
+  run(requests: { readonly [tenant: string]: Tensors }): Promise<RoundResult> {
+    return this.#loaded.run(requests);
+  }
+
+  /** One tenant's request, in the next round with whatever else is waiting then. */
+  submit(tenant: string, inputs: Tensors): Promise<Tensors> {
+    return this.#loaded.submit(tenant, inputs);
+  }
+
+  /** Device milliseconds of each of `rounds` rounds of all tenants, coalesced or with the same code one tenant after another. */
+  time(mode: TimeMode = 'coalesced', rounds = 10): Promise<number[]> {
+    return this.#loaded.time(rounds, mode === 'coalesced' ? undefined : this.#inTurn());
+  }
+
+  close(): void {
+    this.#loaded.close();
+    this.onClose();
+  }
+
+  #inTurn(): Word[] {
+    return timeMultiplexed(this.plan.words);
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * @file A model as users hold it: compiled from ONNX for any target when asked, or read from an artefact for the targets in it.
+ */
+import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { virtualBlocks } from '../codegen/word.ts';
+import { InputError, lowerOnnx } from '../compiler/index.ts';
+import { classOf, type KernelClass } from '../ir/class.ts';
+import type { Module } from '../ir/module.ts';
+import type { CompiledModel, Place, Port, Task } from '../ir/program.ts';
+import { targetOf } from '../ir/target.ts';
+import type { TensorType } from '../ir/types.ts';
+import { verifyKernel } from '../ir/verify.ts';
+import { fuse } from '../passes/fuse.ts';
+import { planMemory } from '../passes/plan_memory.ts';
+import { scheduleKernel } from '../passes/schedule.ts';
+
+export type Precision = 'fp32' | 'fp16';
+
+export interface CompileOptions {
+  /** The model's name; by default the file's. */
+  readonly name?: string;
+  /** Shapes of inputs whose dimensions the model leaves open. */
+  readonly shapes?: { readonly [input: string]: readonly number[] };
+  /** `fp16` halves weights and activations and keeps sums in f32; inputs and outputs keep their types. Default `fp32`. */
+  readonly precision?: Precision;
+}
+
+/** An input or output of a model. */
+export interface ModelPort extends TensorType {
+  readonly name: string;
+}
+
+/** Compiled code by `codeKey`, as artefacts carry it. */
+export interface CodeImage {
+  readonly entry: string;
+  readonly threads: number;
+  readonly image: Uint8Array;
+}
+
+/** A model that a device can load. */
+export interface Model {
+  readonly name: string;
+  readonly inputs: readonly ModelPort[];
+  readonly outputs: readonly ModelPort[];
+  /** Kernels before fusion; what the graph lowered to. */
+  readonly kernelsLowered: number;
+  /** The model for a target; throws InputError if an artefact was not compiled for it. */
+  compiledFor(target: string): CompiledModel;
+  /** A kernel class of the model, to emit code from; an artefact has none. */
+  classOf(target: string, key: string): KernelClass | undefined;
+  /** Code that came with the model. */
+  codeOf(target: string, key: string): CodeImage | undefined;
+}
+
+/**
+ * Reads and lowers an ONNX model.
+ * @param source a file's path, or the file's bytes.
+ * Throws InputError (in one line) for a file that is no model, and Unsupported with every node that cannot be compiled.
+ */
+export async function compileModel(
+  source: string | Uint8Array,
+  options: CompileOptions = {},
+): Promise<Model> {
+  const name = options.name ?? (typeof source === 'string' ? basename(source, '.onnx') : 'model');
+  const bytes = typeof source === 'string' ? await readModelFile(source) : source;
+  const module = lowerOnnx(bytes, {
+    name,
+    shapes: options.shapes ?? {},
+    precision: options.precision ?? 'fp32',
+  });
+  return new SourceModel(module);
+}
+
+/** Reads a file; a missing or unreadable one is an InputError. */
+export async function readModelFile(path: string): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await readFile(path));
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const reason =
+      code === 'ENOENT' ? 'no such file' : code === 'EISDIR' ? 'is a folder' : String(code ?? error);
+    throw new InputError(`${path}: ${reason}`);
+  }
+}
+
+/** A model compiled from ONNX. */
+export class SourceModel implements Model {
+  readonly name: string;
+  readonly inputs: readonly ModelPort[];
+  readonly outputs: readonly ModelPort[];
+  readonly kernelsLowered: number;
+  /** The module after fusion. */
+  readonly module: Module;
+  readonly #compiled = new Map<string, Compiled>();
+
+  constructor(lowered: Module) {
+    this.name = lowered.name;
+    this.kernelsLowered = lowered.calls.length;
+    this.module = fuse(lowered);
+    this.inputs = lowered.inputs.map((name) => ({ name, ...lowered.types.get(name)! }));
+    this.outputs = lowered.outputs.map(({ name, value }) => ({ name, ...lowered.types.get(value)! }));
+  }
+
+  compiledFor(target: string): CompiledModel {
+    return this.#for(target).model;
+  }
+
+  classOf(target: string, key: string): KernelClass | undefined {
+    return this.#for(target).classes.get(key);
+  }
+
+  codeOf(): undefined {
+    return undefined;
+  }
+
+  #for(target: string): Compiled {
+    let compiled = this.#compiled.get(target);
+    if (!compiled) this.#compiled.set(target, (compiled = compileFor(this.module, target)));
+    return compiled;
+  }
+}
+
+interface Compiled {
+  readonly model: CompiledModel;
+  readonly classes: ReadonlyMap<string, KernelClass>;
+}
+
+/** A module with a schedule for the target on every kernel, each verified. */
+export function scheduleModule(module: Module, targetName: string): Module {
+  const target = targetOf(targetName);
+  const calls = module.calls.map((call) => ({ ...call, kernel: scheduleKernel(call.kernel, target) }));
+  const problems = calls.flatMap((call) => verifyKernel(call.kernel));
+  if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
+  return { ...module, calls };
+}
+
+function compileFor(unscheduled: Module, targetName: string): Compiled {
+  const module = scheduleModule(unscheduled, targetName);
+  const { places, weightBytes, arenaBytes } = planMemory(module);
+  const classes = new Map<string, KernelClass>();
+  const place = (value: string): Place => places.get(value)!;
+  const tasks = module.calls.map((call): Task => {
+    const generic = classOf(call.kernel, 'generic');
+    const specialised = classOf(call.kernel, 'specialised');
+    for (const c of [generic, specialised]) if (!classes.has(c.key)) classes.set(c.key, c);
+    return {
+      name: call.kernel.name,
+      classes: { generic: generic.key, specialised: specialised.key },
+      sizes: generic.sizes.values,
+      blocks: virtualBlocks(call.kernel),
+      operands: [...call.inputs, ...call.outputs].map(place),
+      loc: call.kernel.loc,
+    };
+  });
+  const port = (name: string, value: string): Port => ({
+    name,
+    ...module.types.get(value)!,
+    place: place(value),
+  });
+  const model: CompiledModel = {
+    name: module.name,
+    target: targetName,
+    inputs: module.inputs.map((name) => port(name, name)),
+    outputs: module.outputs.map(({ name, value }) => port(name, value)),
+    tasks,
+    weights: [...module.constants].map(([name, tensor]) => ({ offset: place(name).offset, tensor })),
+    weightBytes,
+    arenaBytes,
+  };
+  return { model, classes };
+}

@@ -1,0 +1,32 @@
+/**
+ * @file Wideword's public API.
+ *
+ *     const device = await openDevice();
+ *     const model = await compileModel('model.onnx');
+ *     const program = await device.load([{ name: 'a', model }, { name: 'b', model }]);
+ *     const { outputs } = await program.run({ a: { x: tensor }, b: { x: other } });
+ */
+export { InputError, Unsupported } from './compiler/errors.ts';
+export { readTensor } from './compiler/index.ts';
+export type { Progress, TenantModel } from './driver/code.ts';
+export {
+  Device,
+  type DeviceKind,
+  type DeviceOptions,
+  type LoadOptions,
+  openDevice,
+  Program,
+  type ProgramStats,
+  type TimeMode,
+} from './driver/device.ts';
+export {
+  type CompileOptions,
+  compileModel,
+  type Model,
+  type ModelPort,
+  type Precision,
+} from './driver/model.ts';
+export { makeTensor, type Tensor, type TypedArray, tensorOf, toNumbers } from './ir/tensor.ts';
+export { type DType, formatType, type TensorType } from './ir/types.ts';
+export { RequestError, type RoundResult, type Tensors } from './runtime/program.ts';
+export { MissingToolchain } from './runtime/toolchain.ts';

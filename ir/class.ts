@@ -1,0 +1,108 @@
+/**
+ * @file Kernel classes: kernels equal but for their names and buffers, and in the generic tier but for their sizes. The
+ * canonical text of a class is its identity; two kernels with one text run on one piece of code.
+ */
+import { createHash } from 'node:crypto';
+import type { Index } from './affine.ts';
+import { type Contraction, contractionOf } from './contraction.ts';
+import type { Buffer, Kernel } from './kernel.ts';
+import { formatKernel, type Spelling } from './print.ts';
+import { loadsIn } from './walk.ts';
+
+/** `generic`: sizes come from the slot row. `specialised`: sizes are constants. */
+export type Tier = 'generic' | 'specialised';
+
+/**
+ * Sizes below this stay constants in the generic tier: kernel windows and channel groups, which code is unrolled over. The
+ * extent of a batch of one is among them, so generic code does no arithmetic for it.
+ */
+const leastOpenSize = 8;
+/** As many as a slot row holds (codegen/prelude/slot.h); any further size stays a constant. */
+export const maxOpenSizes = 48;
+
+/** The sizes a class leaves open, by where they stand in a kernel, and their values in this kernel. */
+export class OpenSizes {
+  readonly values: number[] = [];
+  /** What each size is, as a name for emitted code: `oh_size`, `x0_dim2`. */
+  readonly names: string[] = [];
+  readonly #extents = new Map<Index, number>();
+  readonly #dims = new Map<Buffer, Map<number, number>>();
+
+  constructor(readonly tier: Tier) {}
+
+  /** Number of the open size that is the index's extent; undefined if the extent is a constant of the class. */
+  ofExtent(i: Index): number | undefined {
+    return this.#slot(this.#extents, i, i.extent, `${i.name}_size`);
+  }
+
+  /** Likewise for dimension `d` of a buffer. */
+  ofDim(b: Buffer, d: number): number | undefined {
+    let dims = this.#dims.get(b);
+    if (!dims) this.#dims.set(b, (dims = new Map()));
+    return this.#slot(dims, d, b.shape[d]!, `${b.name}_dim${d}`);
+  }
+
+  #slot<K>(known: Map<K, number>, key: K, size: number, name: string): number | undefined {
+    const existing = known.get(key);
+    if (existing !== undefined || this.tier === 'specialised') return existing;
+    if (size < leastOpenSize || this.values.length >= maxOpenSizes) return undefined;
+    const slot = this.values.push(size) - 1;
+    known.set(key, slot);
+    this.names.push(this.names.includes(name) ? `${name}_${slot}` : name);
+    return slot;
+  }
+}
+
+export interface KernelClass {
+  /** sha256 of the canonical text, in hexadecimal. */
+  readonly key: string;
+  readonly text: string;
+  readonly tier: Tier;
+  /** The kernel the class was read from; any other member would give the same code. */
+  readonly kernel: Kernel;
+  readonly sizes: OpenSizes;
+}
+
+/** The class of a scheduled kernel. */
+export function classOf(kernel: Kernel, tier: Tier): KernelClass {
+  const sizes = new OpenSizes(tier);
+  const text = `${tier} ${formatKernel(kernel, canonicalSpelling(kernel, sizes))}${facts(kernel)}`;
+  return { key: createHash('sha256').update(text).digest('hex'), text, tier, kernel, sizes };
+}
+
+function canonicalSpelling(kernel: Kernel, sizes: OpenSizes): Spelling {
+  const names = new Map<Index, string>(kernel.domain.map((i, n) => [i, `i${n}`]));
+  const open = (slot: number | undefined, size: number): string =>
+    slot === undefined ? String(size) : `?${slot}`;
+  return {
+    index(i) {
+      let name = names.get(i);
+      if (name === undefined) names.set(i, (name = `i${names.size}`));
+      return name;
+    },
+    extent: (i) => open(sizes.ofExtent(i), i.extent),
+    dim: (b, d) => open(sizes.ofDim(b, d), b.shape[d]!),
+    name: 'class',
+    guards: true,
+  };
+}
+
+/** What codegen may rely on beyond the text, so it belongs to the class: found by proof on this kernel's own sizes. */
+function facts(kernel: Kernel): string {
+  if (kernel.schedule?.skeleton !== 'contraction') return '';
+  const c: Contraction | undefined = contractionOf(kernel);
+  if (!c) return '';
+  const side = (o: Contraction['a']): string =>
+    [
+      o.positionFast && 'positions fast',
+      o.positionsContiguous && 'positions contiguous',
+      o.kContiguous && 'k contiguous',
+      `guards ${o.guards.join('/')}`,
+    ]
+      .filter(Boolean)
+      .join(', ');
+  const roles = [c.m, c.n, c.batch].map((r) => r.map((i) => kernel.domain.indexOf(i)).join('/')).join(' x ');
+  const accesses = [...loadsIn([c.store.value]), c.store];
+  const contiguous = accesses.map((x) => (c.contiguous.has(x) ? 1 : 0)).join('');
+  return `\n; ${roles}; a: ${side(c.a)}; b: ${side(c.b)}; contiguous ${contiguous}${c.epilogueContiguous ? ', all' : ''}`;
+}

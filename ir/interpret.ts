@@ -1,0 +1,199 @@
+/**
+ * @file The meaning of a kernel: runs it on tensors, index by index, rounding every step to its type. Slow and
+ * obvious. The oracle of every test, and what folds constants.
+ *
+ * Integers are computed as doubles, so i64 arithmetic is exact up to 2^53 in size.
+ */
+import { type Affine, type Index, isQuotient } from './affine.ts';
+import type { Buffer, Expr, Kernel, Load } from './kernel.ts';
+import { combiners, opInfo } from './ops.ts';
+import { makeTensor, reader, roundTo, type Tensor, writer } from './tensor.ts';
+import { dtypes, elementCount, rowMajorStrides } from './types.ts';
+import { childrenOf, freeIndices } from './walk.ts';
+
+type Thunk = () => number;
+
+/**
+ * Runs one kernel.
+ * @param inputs one tensor for each of `kernel.inputs`, of its type and element count (a view may differ in shape).
+ * @returns one new tensor for each of `kernel.outputs`.
+ */
+export function interpretKernel(kernel: Kernel, inputs: readonly Tensor[]): Tensor[] {
+  const tensors = new Map<Buffer, Tensor>();
+  kernel.inputs.forEach((b, i) => {
+    const tensor = inputs[i];
+    if (!tensor || tensor.dtype !== b.dtype || tensor.data.length !== elementCount(b.shape)) {
+      throw new TypeError(`kernel ${kernel.name}: input %${b.name} does not fit its argument`);
+    }
+    tensors.set(b, tensor);
+  });
+  const outputs = kernel.outputs.map((b) => makeTensor(b.dtype, b.shape));
+  kernel.outputs.forEach((b, i) => tensors.set(b, outputs[i]!));
+
+  const machine = new Machine(tensors, kernel);
+  const stores = kernel.stores.map((s) => {
+    const value = machine.compile(s.value);
+    const offset = machine.offset(s.at, rowMajorStrides(s.buffer.shape));
+    const write = writer(tensors.get(s.buffer)!);
+    return machine.loop(s.over, () => write(offset(), value()));
+  });
+  machine.loop(kernel.domain, () => {
+    for (const run of stores) run();
+  })();
+  return outputs;
+}
+
+/** Turns expressions into closures over one set of current index values. */
+class Machine {
+  readonly #tensors: ReadonlyMap<Buffer, Tensor>;
+  readonly #at = new Map<Index, { value: number }>();
+  readonly #compiled = new Map<Expr, Thunk>();
+  readonly #parents = new Map<Expr, number>();
+  readonly #free = freeIndices();
+
+  constructor(tensors: ReadonlyMap<Buffer, Tensor>, kernel: Kernel) {
+    this.#tensors = tensors;
+    const count = (e: Expr): void => {
+      const n = (this.#parents.get(e) ?? 0) + 1;
+      this.#parents.set(e, n);
+      if (n === 1) childrenOf(e).forEach(count);
+    };
+    for (const s of kernel.stores) count(s.value);
+  }
+
+  #cell(i: Index): { value: number } {
+    let cell = this.#at.get(i);
+    if (!cell) this.#at.set(i, (cell = { value: 0 }));
+    return cell;
+  }
+
+  /** Runs `body` for every point of the box, the last index fastest. */
+  loop(over: readonly Index[], body: () => void): () => void {
+    return over.reduceRight<() => void>((inner, i) => {
+      const cell = this.#cell(i);
+      return () => {
+        for (cell.value = 0; cell.value < i.extent; cell.value++) inner();
+      };
+    }, body);
+  }
+
+  affine(a: Affine): Thunk {
+    const terms = a.terms.map(({ coeff, atom }): Thunk => {
+      if (!isQuotient(atom)) {
+        const cell = this.#cell(atom);
+        return () => coeff * cell.value;
+      }
+      const arg = this.affine(atom.arg);
+      const { by } = atom;
+      if (atom.kind === 'floordiv') return () => coeff * Math.floor(arg() / by);
+      return () => coeff * (((arg() % by) + by) % by);
+    });
+    const { constant } = a;
+    const [first] = terms;
+    if (!first) return () => constant;
+    if (terms.length === 1) return () => constant + first();
+    return () => terms.reduce((sum, t) => sum + t(), constant);
+  }
+
+  offset(at: readonly Affine[], strides: readonly number[]): Thunk {
+    const dims = at.map((a) => this.affine(a));
+    return () => dims.reduce((sum, d, i) => sum + d() * strides[i]!, 0);
+  }
+
+  compile(e: Expr): Thunk {
+    const known = this.#compiled.get(e);
+    if (known) return known;
+    const thunk = this.#shared(e, this.#build(e));
+    this.#compiled.set(e, thunk);
+    return thunk;
+  }
+
+  /** Keeps the last value of a node that is expensive or used twice, as long as its indices stand still. */
+  #shared(e: Expr, thunk: Thunk): Thunk {
+    if (e.kind !== 'reduce' && (this.#parents.get(e) ?? 0) < 2) return thunk;
+    const cells = [...this.#free(e)].map((i) => this.#cell(i));
+    const seen = cells.map(() => -1);
+    let value = Number.NaN;
+    let valid = false;
+    return () => {
+      if (valid && cells.every((c, i) => c.value === seen[i])) return value;
+      cells.forEach((c, i) => void (seen[i] = c.value));
+      value = thunk();
+      valid = true;
+      return value;
+    };
+  }
+
+  #build(e: Expr): Thunk {
+    switch (e.kind) {
+      case 'const':
+        return () => e.value;
+      case 'index':
+        return this.affine(e.value);
+      case 'load':
+        return this.#load(e);
+      case 'cast': {
+        const arg = this.compile(e.arg);
+        const { dtype } = e;
+        if (dtypes[dtype].kind === 'int' && dtypes[e.arg.dtype].kind === 'float') {
+          return () => roundTo(dtype, Math.trunc(saturate(arg(), dtype)));
+        }
+        return () => roundTo(dtype, arg());
+      }
+      case 'op': {
+        const { evaluate } = opInfo(e.op);
+        const [a, b, c] = e.args.map((x) => this.compile(x));
+        const operandType = e.args.at(-1)!.dtype;
+        const { dtype } = e;
+        if (e.op === 'select') return () => (a!() !== 0 ? b!() : c!());
+        if (!b) return () => roundTo(dtype, evaluate(operandType, a!(), 0, 0));
+        return () => roundTo(dtype, evaluate(operandType, a!(), b(), 0));
+      }
+      case 'reduce': {
+        const { op, start } = combiners[e.combine];
+        const { evaluate } = opInfo(op);
+        const body = this.compile(e.body);
+        const { dtype } = e;
+        let acc = 0;
+        const run = this.loop(e.over, () => {
+          acc = roundTo(dtype, evaluate(dtype, acc, body(), 0));
+        });
+        return () => {
+          acc = start(dtype);
+          run();
+          return acc;
+        };
+      }
+      default:
+        return e satisfies never;
+    }
+  }
+
+  #load(e: Load): Thunk {
+    const tensor = this.#tensors.get(e.buffer);
+    if (!tensor) throw new TypeError(`%${e.buffer.name} is not a parameter of the kernel`);
+    const read = reader(tensor);
+    const { shape } = e.buffer;
+    const strides = rowMajorStrides(shape);
+    const dims = e.at.map((c) => ('gather' in c ? this.compile(c.gather) : this.affine(c.affine)));
+    const { pad } = e;
+    return () => {
+      let offset = 0;
+      for (let d = 0; d < dims.length; d++) {
+        const at = dims[d]!();
+        if (at < 0 || at >= shape[d]!) {
+          if (pad !== undefined) return pad;
+          throw new RangeError(`%${e.buffer.name}: coordinate ${d} is ${at} of ${shape[d]}`);
+        }
+        offset += at * strides[d]!;
+      }
+      return read(offset);
+    };
+  }
+}
+
+/** Casts from float to integer saturate, and NaN gives 0: as the devices do it. */
+function saturate(value: number, dtype: Expr['dtype']): number {
+  if (Number.isNaN(value)) return 0;
+  return Math.min(Math.max(value, dtypes[dtype].min), dtypes[dtype].max);
+}

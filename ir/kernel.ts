@@ -1,0 +1,122 @@
+/**
+ * @file The kernel IR. A kernel says what is computed, point by point of a parallel domain; beside it a schedule
+ * says how. Expressions are immutable and shared (a DAG): a value used twice is one object, computed once.
+ */
+import type { Affine, Index } from './affine.ts';
+import type { Combiner, ScalarOp } from './ops.ts';
+import type { DType, TensorType } from './types.ts';
+
+/** A parameter of a kernel: a dense row-major tensor in device memory. Identity is by object. */
+export interface Buffer extends TensorType {
+  readonly name: string;
+}
+
+/** A coordinate of a load: index arithmetic, or (gather) an integer value computed from data. */
+export type Coordinate = { readonly affine: Affine } | { readonly gather: Expr };
+
+/** A scalar value. `dtype` is its type. */
+export type Expr = Const | IndexValue | Load | Op | Cast | Reduce;
+
+export interface Const {
+  readonly kind: 'const';
+  readonly dtype: DType;
+  readonly value: number;
+}
+
+/** Index arithmetic used as a number (always i32). */
+export interface IndexValue {
+  readonly kind: 'index';
+  readonly dtype: 'i32';
+  readonly value: Affine;
+}
+
+/**
+ * Reads one element. With `pad`, a coordinate outside the buffer gives that value instead (a gather always has
+ * a pad, since no proof can bound data); without, the verifier must prove every coordinate inside.
+ */
+export interface Load {
+  readonly kind: 'load';
+  readonly dtype: DType;
+  readonly buffer: Buffer;
+  readonly at: readonly Coordinate[];
+  readonly pad?: number;
+}
+
+export interface Op {
+  readonly kind: 'op';
+  readonly dtype: DType;
+  readonly op: ScalarOp;
+  readonly args: readonly Expr[];
+}
+
+export interface Cast {
+  readonly kind: 'cast';
+  readonly dtype: DType;
+  readonly arg: Expr;
+}
+
+/** Combines `body` over a box of indices that it binds; the accumulator has the body's type. */
+export interface Reduce {
+  readonly kind: 'reduce';
+  readonly dtype: DType;
+  readonly combine: Combiner;
+  readonly over: readonly Index[];
+  readonly body: Expr;
+}
+
+/** buffer[at] = value, for every point of the domain and of the further indices `over`. */
+export interface Store {
+  readonly buffer: Buffer;
+  readonly at: readonly Affine[];
+  readonly over: readonly Index[];
+  readonly value: Expr;
+}
+
+/**
+ * A typed loop nest. Inputs are only read, outputs only written, each element of an output exactly once.
+ * `loc` names the model's nodes it came from.
+ */
+export interface Kernel {
+  readonly name: string;
+  readonly inputs: readonly Buffer[];
+  readonly outputs: readonly Buffer[];
+  readonly domain: readonly Index[];
+  readonly stores: readonly Store[];
+  readonly schedule?: Schedule;
+  readonly loc: readonly string[];
+}
+
+/** How a kernel runs. Never changes what it computes, but fixes the order of accumulation (so it is in the class). */
+export type Schedule = MapSchedule | ReductionSchedule | ContractionSchedule;
+
+/** Each thread computes `perThread` points of the domain by itself. */
+export interface MapSchedule {
+  readonly skeleton: 'map';
+  readonly threads: number;
+  readonly perThread: number;
+}
+
+/** A group of `lanes` threads shares each point: reductions and store loops are dealt out over the lanes. */
+export interface ReductionSchedule {
+  readonly skeleton: 'reduction';
+  readonly threads: number;
+  readonly lanes: number;
+}
+
+/**
+ * A tile of m by n outputs a block, operands staged through shared memory k at a time; each thread holds
+ * `perThread` m by n accumulators. The sum over k runs in order, so tiles do not change the bits.
+ */
+export interface ContractionSchedule {
+  readonly skeleton: 'contraction';
+  readonly threads: number;
+  readonly tile: { readonly m: number; readonly n: number; readonly k: number };
+  readonly perThread: { readonly m: number; readonly n: number };
+}
+
+/** What a kernel that is called reads and writes: a module's values for its inputs and outputs, in order. */
+export interface Call {
+  readonly kernel: Kernel;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+}

@@ -1,0 +1,158 @@
+/**
+ * @file The text of kernels. One statement a line, values numbered in the order they are computed:
+ *
+ *     kernel @scale_relu(%x0: f32[1,64,56,56], %x1: f32[64]) -> (%y0: f32[1,64,56,56])
+ *         parallel (i0: 1, i1: 64, i2: 56, i3: 56) {
+ *       %0 = load %x0[i0, i1, i2, i3] : f32
+ *       ...
+ *       store %y0[i0, i1, i2, i3] = %4
+ *     } schedule map(threads: 256, per_thread: 1)
+ */
+import { type Affine, formatAffine, type Index } from './affine.ts';
+import { guardedDims } from './bounds.ts';
+import type { Buffer, Expr, Kernel, Load, Schedule } from './kernel.ts';
+import { linearize, type Statement } from './linearize.ts';
+import type { DType } from './types.ts';
+
+/** How names and sizes are spelled; a class is a kernel printed with names and sizes left out. */
+export interface Spelling {
+  readonly index: (i: Index) => string;
+  readonly extent: (i: Index) => string;
+  readonly dim: (b: Buffer, d: number) => string;
+  readonly name: string;
+  /** Also print which coordinates are compared at run time. */
+  readonly guards: boolean;
+}
+
+/** Prints a kernel as people read it. */
+export function printKernel(kernel: Kernel): string {
+  const loc =
+    kernel.loc.length > 0 ? `\n    loc(${kernel.loc.map((l) => JSON.stringify(l)).join(', ')})` : '';
+  return formatKernel(kernel, plainSpelling(kernel)) + loc;
+}
+
+export function formatKernel(kernel: Kernel, spell: Spelling): string {
+  const linear = linearize(kernel);
+  const lines: string[] = [];
+  const loops = (over: readonly Index[]): string =>
+    `(${over.map((i) => `${spell.index(i)}: ${spell.extent(i)}`).join(', ')})`;
+  const affine = (a: Affine): string => formatAffine(a, spell.index);
+
+  const walk = (statements: readonly Statement[], indent: string): void => {
+    const ref = (e: Expr): string => `%${linear.idOf(statements, e)}`;
+    const access = (load: Load): string =>
+      load.at.map((c) => ('gather' in c ? ref(c.gather) : affine(c.affine))).join(', ');
+    for (const s of statements) {
+      switch (s.kind) {
+        case 'let':
+          lines.push(`${indent}%${s.id} = ${formatValue(s.expr, ref, access, affine, spell.guards)}`);
+          break;
+        case 'reduce':
+          lines.push(
+            `${indent}%${s.id} = reduce ${s.expr.combine} ${s.expr.dtype} over ${loops(s.expr.over)} {`,
+          );
+          walk(s.body, `${indent}  `);
+          lines.push(`${indent}  yield %${linear.idOf(s.body, s.expr.body)}`, `${indent}}`);
+          break;
+        case 'store': {
+          const { buffer, at, over, value } = s.store;
+          const target = `store %${buffer.name}[${at.map(affine).join(', ')}]`;
+          if (over.length === 0) {
+            lines.push(`${indent}${target} = ${ref(value)}`);
+          } else {
+            lines.push(`${indent}for ${loops(over)} {`);
+            walk(s.body, `${indent}  `);
+            lines.push(`${indent}  ${target} = %${linear.idOf(s.body, value)}`, `${indent}}`);
+          }
+          break;
+        }
+        default:
+          s satisfies never;
+      }
+    }
+  };
+  walk(linear.statements, '  ');
+
+  const params = (bs: readonly Buffer[]): string =>
+    bs.map((b) => `%${b.name}: ${b.dtype}[${b.shape.map((_, d) => spell.dim(b, d)).join(',')}]`).join(', ');
+  const schedule = kernel.schedule ? ` schedule ${formatSchedule(kernel.schedule)}` : '';
+  return [
+    `kernel @${spell.name}(${params(kernel.inputs)}) -> (${params(kernel.outputs)})`,
+    `    parallel ${loops(kernel.domain)} {`,
+    ...lines,
+    `}${schedule}`,
+  ].join('\n');
+}
+
+function formatValue(
+  e: Exclude<Expr, { kind: 'reduce' }>,
+  ref: (e: Expr) => string,
+  access: (load: Load) => string,
+  affine: (a: Affine) => string,
+  guards: boolean,
+): string {
+  switch (e.kind) {
+    case 'const':
+      return `const ${formatNumber(e.value, e.dtype)} : ${e.dtype}`;
+    case 'index':
+      return `index ${affine(e.value)} : i32`;
+    case 'load': {
+      const pad = e.pad === undefined ? '' : ` pad ${formatNumber(e.pad, e.dtype)}`;
+      const guard = guards && e.pad !== undefined ? ` guard (${guardedDims(e).join(', ')})` : '';
+      return `load %${e.buffer.name}[${access(e)}]${pad}${guard} : ${e.dtype}`;
+    }
+    case 'op':
+      return `${e.op} ${e.args.map(ref).join(', ')} : ${e.dtype}`;
+    case 'cast':
+      return `cast ${ref(e.arg)} : ${e.dtype}`;
+    default:
+      return e satisfies never;
+  }
+}
+
+/** A literal that reads back to the same value. */
+export function formatNumber(value: number, dtype: DType): string {
+  if (Number.isNaN(value)) return 'nan';
+  if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
+  if (Object.is(value, -0)) return '-0.0';
+  const isWhole = Number.isInteger(value);
+  if (dtype === 'f32' || dtype === 'f16' || dtype === 'bf16')
+    return isWhole && Math.abs(value) < 1e15 ? `${value}.0` : String(value);
+  return isWhole ? BigInt(value).toString() : String(value);
+}
+
+export function formatSchedule(s: Schedule): string {
+  switch (s.skeleton) {
+    case 'map':
+      return `map(threads: ${s.threads}, per_thread: ${s.perThread})`;
+    case 'reduction':
+      return `reduction(threads: ${s.threads}, lanes: ${s.lanes})`;
+    case 'contraction':
+      return `contraction(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, per_thread: ${s.perThread.m}x${s.perThread.n})`;
+    default:
+      return s satisfies never;
+  }
+}
+
+/** Names as given, made unique by a number where two indices share one; sizes as they are. */
+function plainSpelling(kernel: Kernel): Spelling {
+  const names = new Map<Index, string>();
+  const taken = new Set<string>();
+  const nameOf = (i: Index): string => {
+    let name = names.get(i);
+    if (name === undefined) {
+      name = i.name;
+      for (let n = 2; taken.has(name); n++) name = `${i.name}_${n}`;
+      taken.add(name);
+      names.set(i, name);
+    }
+    return name;
+  };
+  return {
+    index: nameOf,
+    extent: (i) => String(i.extent),
+    dim: (b, d) => String(b.shape[d]),
+    name: kernel.name,
+    guards: false,
+  };
+}

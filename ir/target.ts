@@ -1,0 +1,26 @@
+/**
+ * @file What passes and codegen know about a target: a few limits, in one record.
+ */
+export interface Target {
+  /** `sm_90`, … or `host`. */
+  readonly name: string;
+  readonly kind: 'cuda' | 'host';
+  /** Threads of a block where nothing says otherwise; 1 on the host, whose blocks are single threads. */
+  readonly threads: number;
+  /** Lanes that exchange values without a barrier. */
+  readonly warp: number;
+}
+
+export const hostTarget: Target = { name: 'host', kind: 'host', threads: 1, warp: 1 };
+
+/** The CUDA targets that `wideword compile` offers. Others of the form `sm_NN` work too, where NVRTC knows them. */
+export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
+
+/** The target of a name; throws RangeError for a name that is none. */
+export function targetOf(name: string): Target {
+  if (name === 'host') return hostTarget;
+  if (!/^sm_\d+a?$/.test(name)) {
+    throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
+  }
+  return { name, kind: 'cuda', threads: 256, warp: 32 };
+}

@@ -1,0 +1,59 @@
+/**
+ * @file The coalesce pass: puts tasks of one class, from different tenants, into one word. Works on class keys alone, so models
+ * that were compiled apart (from a file, say) coalesce as well as ones compiled together.
+ */
+import type { Tier } from '../ir/class.ts';
+import type { Slot, Tenant, Word } from '../ir/program.ts';
+
+/**
+ * `generic` leaves sizes open in every word, `specialised` in none (so only kernels of equal sizes coalesce). `auto` coalesces over
+ * sizes, and specialises the words whose slots turn out equal.
+ */
+export type TierChoice = Tier | 'auto';
+
+/**
+ * List scheduling, longest remaining chain first: the next word is the class of the task whose tenant has most left to do, with
+ * every other tenant's next task of that class. So tenants of one model march in step, and the tails of different models that
+ * end alike are lined up.
+ */
+export function coalesce(tenants: readonly Tenant[], tier: TierChoice): Word[] {
+  const grouping: Tier = tier === 'specialised' ? 'specialised' : 'generic';
+  const next = tenants.map(() => 0);
+  const left = (tenant: number): number => tenants[tenant]!.model.tasks.length - next[tenant]!;
+  const words: Word[] = [];
+  for (;;) {
+    const waiting = tenants.map((_, t) => t).filter((t) => left(t) > 0);
+    if (waiting.length === 0) return words;
+    const keyOf = (t: number): string => tenants[t]!.model.tasks[next[t]!]!.classes[grouping];
+    const leader = waiting.reduce((best, t) => (left(t) > left(best) ? t : best));
+    const members = waiting.filter((t) => keyOf(t) === keyOf(leader));
+    words.push(
+      wordOf(
+        tenants,
+        members.map((tenant) => ({ tenant, task: next[tenant]!++ })),
+        tier,
+      ),
+    );
+  }
+}
+
+type Member = Pick<Slot, 'tenant' | 'task'>;
+
+/** A coalesced word. With `auto` it is specialised if all its slots have one specialised class. */
+function wordOf(tenants: readonly Tenant[], members: readonly Member[], tier: TierChoice): Word {
+  const tasks = members.map((m) => tenants[m.tenant]!.model.tasks[m.task]!);
+  const alike = tasks.every((t) => t.classes.specialised === tasks[0]!.classes.specialised);
+  const chosen: Tier = tier === 'auto' ? (alike ? 'specialised' : 'generic') : tier;
+  return {
+    tier: chosen,
+    classes: [tasks[0]!.classes[chosen]],
+    slots: members.map((m, i) => ({ ...m, body: 0, blocks: tasks[i]!.blocks })),
+  };
+}
+
+/** Time multiplexing: the same kernels on the same code, a word each, one tenant after another. */
+export function timeMultiplexed(words: readonly Word[]): Word[] {
+  return words
+    .flatMap((word) => word.slots.map((slot) => ({ ...word, slots: [slot] })))
+    .sort((a, b) => a.slots[0]!.tenant - b.slots[0]!.tenant || a.slots[0]!.task - b.slots[0]!.task);
+}

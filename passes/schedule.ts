@@ -1,0 +1,75 @@
+/**
+ * @file The schedule pass: picks a skeleton and its tile for every kernel, by shape alone (tuning comes later). The choice
+ * must not look at who else runs: a tenant's bits depend on it.
+ */
+import { contractionOf, volume } from '../ir/contraction.ts';
+import type { ContractionSchedule, Kernel, MapSchedule, Schedule } from '../ir/kernel.ts';
+import { linearize } from '../ir/linearize.ts';
+import type { Target } from '../ir/target.ts';
+
+export function scheduleKernel(kernel: Kernel, target: Target): Kernel {
+  return { ...kernel, schedule: chooseSchedule(kernel, target) };
+}
+
+function chooseSchedule(kernel: Kernel, target: Target): Schedule {
+  const contraction = contractionOf(kernel);
+  if (contraction) {
+    const [m, n, k] = [volume(contraction.m), volume(contraction.n), volume(contraction.k)];
+    const batch = volume(contraction.batch);
+    if (target.kind === 'host') {
+      if (m * n >= 16 && k >= 4) return hostTile(n);
+    } else if (Math.min(m, n) >= 8 && k >= 8) {
+      return cudaTile(m, n, batch);
+    }
+  }
+  const { reduced, looped } = innerWork(kernel);
+  if (target.kind === 'cuda' && Math.max(reduced, looped) >= 64) {
+    // A warp a point, or the whole block where points are few and long.
+    const isLong = Math.max(reduced, looped) >= 1024 && volume(kernel.domain) < 2048;
+    return { skeleton: 'reduction', threads: 256, lanes: isLong ? 256 : target.warp };
+  }
+  return mapSchedule(kernel, target, reduced + looped);
+}
+
+/** Points of the outermost reductions and of the store loops. */
+function innerWork(kernel: Kernel): { reduced: number; looped: number } {
+  let reduced = 0;
+  let looped = 0;
+  for (const s of linearize(kernel).statements) {
+    if (s.kind === 'reduce') reduced = Math.max(reduced, volume(s.expr.over));
+    if (s.kind === 'store') looped = Math.max(looped, volume(s.store.over));
+  }
+  return { reduced, looped: looped > 1 ? looped : 0 };
+}
+
+function mapSchedule(kernel: Kernel, target: Target, perPoint: number): MapSchedule {
+  if (target.kind === 'cuda') return { skeleton: 'map', threads: target.threads, perThread: 1 };
+  // Chunks of some 16 thousand steps: enough to hide the pool's hand-over, few enough to share out.
+  const wanted = 16384 / Math.max(1, perPoint);
+  const perThread = 2 ** Math.max(0, Math.round(Math.log2(wanted)));
+  return { skeleton: 'map', threads: 1, perThread };
+}
+
+/** Widths of a host tile's n side that its register blocks (6 or 4 columns, or 1) divide. */
+const hostWidths = [1, 4, 8, 12, 24, 48, 96] as const;
+
+function hostTile(n: number): ContractionSchedule {
+  // The narrowest that holds n, else the widest: a staged row of `a` is then used for as many columns as it can be.
+  const width = hostWidths.find((w) => n <= w) ?? 96;
+  return {
+    skeleton: 'contraction',
+    threads: 1,
+    tile: { m: 64, n: width, k: 64 },
+    perThread: { m: 64, n: width },
+  };
+}
+
+function cudaTile(m: number, n: number, batch: number): ContractionSchedule {
+  const tiles = (tm: number, tn: number): number => batch * Math.ceil(m / tm) * Math.ceil(n / tn);
+  // Large tiles reuse more of what is staged; small ones give a small problem more blocks.
+  const side = (size: number): number => (size >= 64 ? 64 : size >= 32 ? 32 : 16);
+  let [tm, tn] = [side(m), side(n)];
+  if (tiles(tm, tn) < 16 && tm * tn > 1024) [tm, tn] = [Math.min(tm, 32), Math.min(tn, 32)];
+  const perThread = { m: tm / 16, n: tn / 16 };
+  return { skeleton: 'contraction', threads: 256, tile: { m: tm, n: tn, k: 16 }, perThread };
+}

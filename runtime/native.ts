@@ -1,0 +1,130 @@
+/**
+ * @file The native addon's interface, and its loading. Everything native is behind these types: buffers are opaque
+ * handles (no address ever reaches JavaScript), and every handle, offset and size is checked on the native side, where a
+ * wrong one is an Error.
+ */
+
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** What the machine offers; each missing piece comes with the reason in one line. */
+export interface Probe {
+  readonly cuda: {
+    readonly devices: readonly CudaInfo[];
+    readonly driver?: string;
+    readonly problem?: string;
+  };
+  readonly nvrtc: { readonly path?: string; readonly version?: string; readonly problem?: string };
+}
+
+export interface CudaInfo {
+  readonly ordinal: number;
+  readonly name: string;
+  /** Such as `sm_90`. */
+  readonly target: string;
+  readonly multiprocessors: number;
+  readonly memoryBytes: number;
+}
+
+/** Device memory, zeroed when allocated and again before it is given back to the system. */
+export interface NativeBuffer {
+  readonly bytes: number;
+}
+
+/** An entry of loaded code. */
+export interface NativeFunction {
+  readonly name: string;
+}
+
+/** Part of a buffer that a slot uses as an operand. `offset` and `bytes` in bytes; offset a multiple of 16. */
+export interface Operand {
+  readonly buffer: NativeBuffer;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** One tenant's kernel in a word; see codegen/prelude/slot.h. */
+export interface NativeSlot {
+  readonly tenant: number;
+  readonly body: number;
+  readonly begin: number;
+  readonly end: number;
+  /** Physical blocks when every slot of the word is active, 1 .. end - begin. */
+  readonly blocks: number;
+  readonly operands: readonly Operand[];
+  readonly sizes: readonly number[];
+}
+
+export interface NativeWord {
+  readonly code: NativeFunction;
+  /** Threads a block. */
+  readonly threads: number;
+  readonly slots: readonly NativeSlot[];
+}
+
+export interface Transfer {
+  readonly buffer: NativeBuffer;
+  readonly offset: number;
+  readonly data: Uint8Array;
+}
+
+export interface Round {
+  /** Which tenants take part, by number; the blocks of the others are idle. */
+  readonly active: readonly number[];
+  /** Copied to the device before the first word. */
+  readonly writes: readonly Transfer[];
+  /** Filled from the device after the last word. */
+  readonly reads: readonly Transfer[];
+}
+
+/** Words in order, with their slot table in device memory. On CUDA captured as one graph at its first round. */
+export interface NativeProgram {
+  /** Runs one round off the JavaScript thread. Rounds of one device run one after another. */
+  run(round: Round): Promise<{ readonly milliseconds: number }>;
+  /** Runs the words `rounds` times with the given tenants active and gives each round's device milliseconds. */
+  time(active: readonly number[], rounds: number): Promise<Float64Array>;
+  close(): void;
+}
+
+export interface NativeDevice {
+  readonly kind: 'cuda' | 'host';
+  readonly name: string;
+  /** `sm_90`, or `host`. */
+  readonly target: string;
+  /** Multiprocessors, or threads of the pool. */
+  readonly units: number;
+  allocate(bytes: number): NativeBuffer;
+  release(buffer: NativeBuffer): void;
+  write(transfer: Transfer): void;
+  read(transfer: Transfer): void;
+  /** Loads a cubin (its bytes) or a shared library (its path) and finds the named entry. */
+  load(code: Uint8Array | string, entry: string): NativeFunction;
+  createProgram(words: readonly NativeWord[]): NativeProgram;
+  close(): void;
+}
+
+export interface NativeAddon {
+  probe(): Probe;
+  /** CUDA C to a cubin (target `sm_90`) or to PTX (target `compute_90`), on a worker thread. */
+  compileCuda(source: string, target: string): Promise<{ readonly image: Uint8Array; readonly log: string }>;
+  openCuda(ordinal: number): NativeDevice;
+  openHost(threads: number): NativeDevice;
+}
+
+let loaded: NativeAddon | undefined;
+
+/** The addon; throws one clear line if it was not built. */
+export function loadNative(): NativeAddon {
+  if (loaded) return loaded;
+  const here = dirname(fileURLToPath(import.meta.url));
+  // From the sources (runtime/) and from dist/runtime/ alike.
+  const path = ['..', '../..'].map((up) => join(here, up, 'build/Release/wideword.node')).find(existsSync);
+  if (!path)
+    throw new Error(
+      'the native addon is not built: run `npm run build:native` (needs CMake and a C++ compiler)',
+    );
+  loaded = createRequire(import.meta.url)(path) as NativeAddon;
+  return loaded;
+}

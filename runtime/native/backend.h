@@ -1,0 +1,79 @@
+// What a kind of device (CUDA, host) implements. A backend and all it makes live on their device's own thread
+// (device.h), so nothing in here needs a lock. Everything arriving has been checked; a failure is a std::exception
+// whose message says what was being done.
+#ifndef WIDEWORD_BACKEND_H
+#define WIDEWORD_BACKEND_H
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace wideword {
+
+using Address = std::uint64_t;
+
+struct DeviceInfo {
+  std::string kind;
+  std::string name;
+  std::string target;
+  unsigned units = 0;
+};
+
+// An entry of loaded code.
+class LoadedCode {
+ public:
+  virtual ~LoadedCode() = default;
+  // The most threads a block of it can have.
+  virtual unsigned max_threads() const = 0;
+};
+
+struct SlotSpec {
+  unsigned tenant = 0;
+  unsigned body = 0;
+  unsigned begin = 0;
+  unsigned end = 0;
+  unsigned blocks = 0;
+  std::vector<Address> operands;
+  std::vector<int> sizes;
+};
+
+struct WordSpec {
+  LoadedCode* code = nullptr;
+  unsigned threads = 0;
+  std::vector<SlotSpec> slots;
+};
+
+// A program as its device runs it.
+class LoadedProgram {
+ public:
+  virtual ~LoadedProgram() = default;
+  // Deals the blocks to these tenants; ascending and without repeats.
+  virtual void Activate(const std::vector<unsigned>& tenants) = 0;
+  // Starts the words; they have ended after Backend::Wait.
+  virtual void Launch() = 0;
+  // How long the last launch's words took; only after Backend::Wait.
+  virtual double Milliseconds() = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const DeviceInfo& info() const = 0;
+  // Zeroed.
+  virtual Address Allocate(std::size_t bytes) = 0;
+  // Zeroes first, so that no tenant's data goes back to the system.
+  virtual void Free(Address address, std::size_t bytes) noexcept = 0;
+  // Copies are ordered with launches; `data` has been used up, or filled, after Wait.
+  virtual void Write(Address address, const void* data, std::size_t bytes) = 0;
+  virtual void Read(void* data, Address address, std::size_t bytes) = 0;
+  virtual void Wait() = 0;
+  // `code` is a cubin's or PTX's bytes on CUDA, a shared library's path on the host.
+  virtual std::unique_ptr<LoadedCode> Load(const std::string& code, const std::string& entry) = 0;
+  virtual std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) = 0;
+};
+
+}  // namespace wideword
+
+#endif

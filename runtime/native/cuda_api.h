@@ -1,0 +1,85 @@
+// The part of the CUDA driver API and of NVRTC that Wideword uses, declared here because no CUDA toolkit is needed to
+// build it. Types and values are those of cuda.h and nvrtc.h, which NVIDIA keeps stable across versions.
+#ifndef WIDEWORD_CUDA_API_H
+#define WIDEWORD_CUDA_API_H
+
+#include <cstddef>
+
+namespace wideword {
+
+using CUresult = int;
+using CUdevice = int;
+using CUdeviceptr = unsigned long long;
+using CUcontext = struct CUctx_st*;
+using CUmodule = struct CUmod_st*;
+using CUfunction = struct CUfunc_st*;
+using CUstream = struct CUstream_st*;
+using CUevent = struct CUevent_st*;
+using CUgraph = struct CUgraph_st*;
+using CUgraphExec = struct CUgraphExec_st*;
+
+constexpr CUresult CUDA_SUCCESS = 0;
+constexpr int CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16;
+constexpr int CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75;
+constexpr int CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76;
+constexpr int CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK = 0;
+constexpr unsigned CU_STREAM_NON_BLOCKING = 1;
+constexpr int CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1;
+constexpr unsigned CU_EVENT_DEFAULT = 0;
+constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
+
+// Entry points of the driver. A member is called as cu.MemAlloc(...); the table's second column is the symbol that the
+// member is found under, which carries a version where NVIDIA changed the signature.
+#define WIDEWORD_CUDA_FUNCTIONS(ENTRY)                                                                           \
+  ENTRY(Init, "cuInit", (unsigned flags))                                                                        \
+  ENTRY(DriverGetVersion, "cuDriverGetVersion", (int* version))                                                  \
+  ENTRY(GetErrorName, "cuGetErrorName", (CUresult error, const char** text))                                     \
+  ENTRY(GetErrorString, "cuGetErrorString", (CUresult error, const char** text))                                 \
+  ENTRY(DeviceGetCount, "cuDeviceGetCount", (int* count))                                                        \
+  ENTRY(DeviceGet, "cuDeviceGet", (CUdevice * device, int ordinal))                                              \
+  ENTRY(DeviceGetName, "cuDeviceGetName", (char* name, int length, CUdevice device))                             \
+  ENTRY(DeviceGetAttribute, "cuDeviceGetAttribute", (int* value, int attribute, CUdevice device))                \
+  ENTRY(DeviceTotalMem, "cuDeviceTotalMem_v2", (std::size_t * bytes, CUdevice device))                           \
+  ENTRY(DevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))              \
+  ENTRY(DevicePrimaryCtxRelease, "cuDevicePrimaryCtxRelease_v2", (CUdevice device))                              \
+  ENTRY(CtxSetCurrent, "cuCtxSetCurrent", (CUcontext context))                                                   \
+  ENTRY(MemAlloc, "cuMemAlloc_v2", (CUdeviceptr * address, std::size_t bytes))                                   \
+  ENTRY(MemFree, "cuMemFree_v2", (CUdeviceptr address))                                                          \
+  ENTRY(MemsetD8Async, "cuMemsetD8Async",                                                                        \
+        (CUdeviceptr address, unsigned char value, std::size_t bytes, CUstream stream))                          \
+  ENTRY(MemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2",                                                                 \
+        (CUdeviceptr to, const void* from, std::size_t bytes, CUstream stream))                                  \
+  ENTRY(MemcpyDtoHAsync, "cuMemcpyDtoHAsync_v2",                                                                 \
+        (void* to, CUdeviceptr from, std::size_t bytes, CUstream stream))                                        \
+  ENTRY(StreamCreate, "cuStreamCreate", (CUstream * stream, unsigned flags))                                     \
+  ENTRY(StreamDestroy, "cuStreamDestroy_v2", (CUstream stream))                                                  \
+  ENTRY(StreamSynchronize, "cuStreamSynchronize", (CUstream stream))                                             \
+  ENTRY(StreamBeginCapture, "cuStreamBeginCapture_v2", (CUstream stream, int mode))                              \
+  ENTRY(StreamEndCapture, "cuStreamEndCapture", (CUstream stream, CUgraph * graph))                              \
+  ENTRY(GraphInstantiate, "cuGraphInstantiateWithFlags",                                                         \
+        (CUgraphExec * executable, CUgraph graph, unsigned long long flags))                                     \
+  ENTRY(GraphLaunch, "cuGraphLaunch", (CUgraphExec executable, CUstream stream))                                 \
+  ENTRY(GraphExecDestroy, "cuGraphExecDestroy", (CUgraphExec executable))                                        \
+  ENTRY(GraphDestroy, "cuGraphDestroy", (CUgraph graph))                                                         \
+  ENTRY(EventCreate, "cuEventCreate", (CUevent * event, unsigned flags))                                         \
+  ENTRY(EventDestroy, "cuEventDestroy_v2", (CUevent event))                                                      \
+  ENTRY(EventRecordWithFlags, "cuEventRecordWithFlags", (CUevent event, CUstream stream, unsigned flags))        \
+  ENTRY(EventElapsedTime, "cuEventElapsedTime", (float* milliseconds, CUevent start, CUevent end))               \
+  ENTRY(ModuleLoadData, "cuModuleLoadData", (CUmodule * module, const void* image))                              \
+  ENTRY(ModuleUnload, "cuModuleUnload", (CUmodule module))                                                       \
+  ENTRY(ModuleGetFunction, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char* name))    \
+  ENTRY(FuncGetAttribute, "cuFuncGetAttribute", (int* value, int attribute, CUfunction function))                \
+  ENTRY(LaunchKernel, "cuLaunchKernel",                                                                          \
+        (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,               \
+         unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void** parameters,          \
+         void** extra))
+
+using nvrtcResult = int;
+using nvrtcProgram = struct _nvrtcProgram*;
+
+constexpr nvrtcResult NVRTC_SUCCESS = 0;
+constexpr nvrtcResult NVRTC_ERROR_COMPILATION = 6;
+
+}  // namespace wideword
+
+#endif

@@ -1,0 +1,219 @@
+/**
+ * @file A program on a device: each tenant's buffers, the words, and rounds of requests. A round runs the words once for the tenants
+ * that have a request; the blocks of the others are idle.
+ */
+
+import { type CompiledModel, codeKey, type Place, type Port, type Tenant, type Word } from '../ir/program.ts';
+import { bytesOf, makeArray, makeTensor, type Tensor } from '../ir/tensor.ts';
+import { byteSize, elementCount, formatType, sameShape } from '../ir/types.ts';
+import type {
+  NativeBuffer,
+  NativeDevice,
+  NativeFunction,
+  NativeProgram,
+  Operand,
+  Transfer,
+} from './native.ts';
+
+/** Code of a word, loaded. */
+export interface LoadedCode {
+  readonly code: NativeFunction;
+  /** Threads a block. */
+  readonly threads: number;
+}
+
+/** Tensors by name. */
+export type Tensors = { readonly [name: string]: Tensor };
+
+/** The outputs of one round, by tenant and name, and the time that the words took on the device. */
+export interface RoundResult {
+  readonly outputs: { readonly [tenant: string]: Tensors };
+  readonly milliseconds: number;
+}
+
+/** A request that does not fit its tenant's model; nothing was run. */
+export class RequestError extends Error {
+  override readonly name = 'RequestError';
+}
+
+interface Memory {
+  readonly weights: NativeBuffer;
+  readonly arena: NativeBuffer;
+}
+
+interface Waiting {
+  readonly inputs: Tensors;
+  readonly resolve: (outputs: Tensors) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class LoadedProgram {
+  readonly #memory: readonly Memory[];
+  readonly #words: NativeProgram;
+  readonly #tenantOf: ReadonlyMap<string, number>;
+  readonly #queues: Waiting[][];
+  readonly #others: NativeProgram[] = [];
+  #pumping = false;
+  #closed = false;
+
+  /**
+   * @param code loaded code by `codeKey` of the word.
+   * Throws RangeError if two tenants share a name.
+   */
+  constructor(
+    private readonly device: NativeDevice,
+    readonly tenants: readonly Tenant[],
+    words: readonly Word[],
+    private readonly code: ReadonlyMap<string, LoadedCode>,
+  ) {
+    this.#tenantOf = new Map(tenants.map((t, n) => [t.name, n]));
+    if (this.#tenantOf.size !== tenants.length) throw new RangeError('two tenants have the same name');
+    this.#queues = tenants.map(() => []);
+    this.#memory = tenants.map((t) => upload(device, t.model));
+    this.#words = this.#assemble(words);
+  }
+
+  /** Runs one round of the named tenants' requests. */
+  async run(requests: { readonly [tenant: string]: Tensors }): Promise<RoundResult> {
+    if (this.#closed) throw new Error('the program is closed');
+    const active = Object.keys(requests).map((name) => this.#number(name));
+    const writes = active.flatMap((t) => this.#writes(t, requests[this.tenants[t]!.name]!));
+    const results = active.map((t) => this.tenants[t]!.model.outputs.map((port) => this.#read(t, port)));
+    const reads = results.flat().map((r) => r.transfer);
+    const { milliseconds } = await this.#words.run({ active, writes, reads });
+    const outputs = Object.fromEntries(
+      active.map((t, n) => [
+        this.tenants[t]!.name,
+        Object.fromEntries(results[n]!.map(({ name, tensor }) => [name, tensor])),
+      ]),
+    );
+    return { outputs, milliseconds };
+  }
+
+  /**
+   * Queues one tenant's request. It joins the next round with the first waiting request of every other tenant, so requests that arrive
+   * while a round runs share the one after it. Rejects at once if the request does not fit.
+   */
+  submit(tenant: string, inputs: Tensors): Promise<Tensors> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) throw new Error('the program is closed');
+      const t = this.#number(tenant);
+      this.#writes(t, inputs); // checked now, so that a bad request never reaches a shared round
+      this.#queues[t]!.push({ inputs, resolve, reject });
+      if (!this.#pumping) {
+        this.#pumping = true;
+        // After the requests that arrive in this same turn have been queued.
+        setImmediate(() => void this.#pump());
+      }
+    });
+  }
+
+  /** Milliseconds of each of `rounds` rounds of all tenants, on whatever the inputs hold; `words` if not the program's own. */
+  async time(rounds: number, words?: readonly Word[]): Promise<number[]> {
+    const program = words ? this.#assemble(words) : this.#words;
+    if (words) this.#others.push(program);
+    return [...(await program.time([...this.tenants.keys()], rounds))];
+  }
+
+  /** Clears and gives back the tenants' memory. Waiting requests are rejected. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const queue of this.#queues)
+      for (const w of queue.splice(0)) w.reject(new Error('the program is closed'));
+    for (const program of [this.#words, ...this.#others]) program.close();
+    for (const { weights, arena } of this.#memory) {
+      this.device.release(weights);
+      this.device.release(arena);
+    }
+  }
+
+  async #pump(): Promise<void> {
+    for (;;) {
+      const round = this.#queues.flatMap((queue, t) =>
+        queue.length > 0 ? [{ t, waiting: queue.shift()! }] : [],
+      );
+      if (round.length === 0 || this.#closed) break;
+      try {
+        const { outputs } = await this.run(
+          Object.fromEntries(round.map(({ t, waiting }) => [this.tenants[t]!.name, waiting.inputs])),
+        );
+        for (const { t, waiting } of round) waiting.resolve(outputs[this.tenants[t]!.name]!);
+      } catch (error) {
+        for (const { waiting } of round) waiting.reject(error);
+      }
+    }
+    this.#pumping = false;
+  }
+
+  #assemble(words: readonly Word[]): NativeProgram {
+    return this.device.createProgram(
+      words.map((word) => {
+        const loaded = this.code.get(codeKey(word));
+        if (!loaded) throw new Error(`no code for class ${codeKey(word)}`);
+        return {
+          ...loaded,
+          slots: word.slots.map((slot) => {
+            const task = this.tenants[slot.tenant]!.model.tasks[slot.task]!;
+            return {
+              tenant: slot.tenant,
+              body: slot.body,
+              begin: 0,
+              end: task.blocks,
+              blocks: slot.blocks,
+              operands: task.operands.map((place) => this.#operand(slot.tenant, place)),
+              sizes: word.tier === 'generic' ? task.sizes : [],
+            };
+          }),
+        };
+      }),
+    );
+  }
+
+  #operand(tenant: number, { space, offset, bytes }: Place): Operand {
+    return { buffer: this.#memory[tenant]![space], offset, bytes };
+  }
+
+  #number(tenant: string): number {
+    const t = this.#tenantOf.get(tenant);
+    if (t === undefined)
+      throw new RequestError(`no tenant '${tenant}'; there are ${[...this.#tenantOf.keys()].join(', ')}`);
+    return t;
+  }
+
+  /** The transfers of a request's inputs; throws RequestError unless they are just what the model takes. */
+  #writes(t: number, inputs: Tensors): Transfer[] {
+    const { name, model } = this.tenants[t]!;
+    const extra = Object.keys(inputs).find((given) => !model.inputs.some((p) => p.name === given));
+    if (extra !== undefined) throw new RequestError(`tenant '${name}' has no input '${extra}'`);
+    return model.inputs.map((port) => {
+      const tensor = inputs[port.name];
+      if (!tensor)
+        throw new RequestError(`tenant '${name}': input '${port.name}' (${formatType(port)}) is missing`);
+      const fits = tensor.dtype === port.dtype && sameShape(tensor.shape, port.shape);
+      if (!fits || tensor.data.length !== elementCount(port.shape)) {
+        throw new RequestError(
+          `tenant '${name}': input '${port.name}' is ${formatType(tensor)}, expected ${formatType(port)}`,
+        );
+      }
+      return { buffer: this.#memory[t]!.arena, offset: port.place.offset, data: bytesOf(tensor) };
+    });
+  }
+
+  #read(t: number, port: Port): { name: string; tensor: Tensor; transfer: Transfer } {
+    const tensor = makeTensor(port.dtype, port.shape, makeArray(port.dtype, elementCount(port.shape)));
+    const transfer = { buffer: this.#memory[t]!.arena, offset: port.place.offset, data: bytesOf(tensor) };
+    return { name: port.name, tensor, transfer };
+  }
+}
+
+/** Allocates a tenant's buffers and copies its weights. */
+function upload(device: NativeDevice, model: CompiledModel): Memory {
+  // Neither is ever empty, so that every tenant has an address of its own.
+  const weights = device.allocate(Math.max(256, model.weightBytes));
+  const arena = device.allocate(Math.max(256, model.arenaBytes));
+  for (const { offset, tensor } of model.weights) {
+    if (byteSize(tensor) > 0) device.write({ buffer: weights, offset, data: bytesOf(tensor) });
+  }
+  return { weights, arena };
+}

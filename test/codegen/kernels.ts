@@ -1,0 +1,132 @@
+/**
+ * @file Kernels that between them use every skeleton and every part of it, as lowering makes them.
+ */
+import { add, floordiv, index, mod, mul } from '../../ir/affine.ts';
+import {
+  buffer,
+  cast,
+  constant,
+  indexValue,
+  indicesFor,
+  kernel,
+  load,
+  op,
+  reduce,
+  store,
+  widen,
+} from '../../ir/build.ts';
+import type { Kernel } from '../../ir/kernel.ts';
+import type { DType } from '../../ir/types.ts';
+
+export interface ConvShape {
+  readonly batch?: number;
+  readonly channels: number;
+  readonly outChannels: number;
+  readonly size: readonly [number, number];
+  readonly kernel: readonly [number, number];
+  readonly stride?: number;
+  readonly pad?: number;
+  readonly residual?: boolean;
+  readonly dtype?: DType;
+}
+
+/** conv + bias (+ residual) + relu on NCHW. */
+export function convKernel(c: ConvShape): Kernel {
+  const { batch = 1, channels, outChannels, size, stride = 1, pad = 0, dtype = 'f32' } = c;
+  const [h, w] = size.map((extent, d) => Math.floor((extent + 2 * pad - c.kernel[d]!) / stride) + 1) as [
+    number,
+    number,
+  ];
+  const x = buffer('x0', dtype, [batch, channels, ...size]);
+  const weights = buffer('x1', dtype, [outChannels, channels, ...c.kernel]);
+  const bias = buffer('x2', dtype, [outChannels]);
+  const residual = buffer('x3', dtype, [batch, outChannels, h, w]);
+  const y = buffer('y0', dtype, [batch, outChannels, h, w]);
+  const domain = indicesFor(y.shape, ['n', 'oc', 'oh', 'ow']);
+  const [n, oc, oh, ow] = domain as [
+    (typeof domain)[0],
+    (typeof domain)[0],
+    (typeof domain)[0],
+    (typeof domain)[0],
+  ];
+  const ic = index('ic', channels);
+  const kh = index('kh', c.kernel[0]);
+  const kw = index('kw', c.kernel[1]);
+  const at = [n, ic, add(mul(oh, stride), kh, -pad), add(mul(ow, stride), kw, -pad)];
+  const product = op(
+    'mul',
+    widen(load(x, at, pad > 0 ? 0 : undefined)),
+    widen(load(weights, [oc, ic, kh, kw])),
+  );
+  let value = op('add', reduce('sum', [ic, kh, kw], product), widen(load(bias, [oc])));
+  if (c.residual) value = op('add', value, widen(load(residual, domain)));
+  value = op('max', value, constant('f32', 0));
+  const inputs = [x, weights, bias, ...(c.residual ? [residual] : [])];
+  return kernel('conv_relu', inputs, [y], domain, [store(y, domain, cast(dtype, value))]);
+}
+
+/** y[b,m,n] = sum_k a[b,m,k] w[b,k,n] (or w[n,k] without batch). */
+export function matmulKernel(
+  batch: number,
+  m: number,
+  n: number,
+  k: number,
+  transposed = false,
+  dtype: DType = 'f32',
+): Kernel {
+  const a = buffer('x0', dtype, [batch, m, k]);
+  const w = buffer('x1', dtype, transposed ? [n, k] : [batch, k, n]);
+  const y = buffer('y0', dtype, [batch, m, n]);
+  const domain = indicesFor(y.shape, ['b', 'm', 'n']);
+  const [bi, mi, ni] = domain;
+  const ki = index('k', k);
+  const right = transposed ? load(w, [ni!, ki]) : load(w, [bi!, ki, ni!]);
+  const sum = reduce('sum', [ki], op('mul', widen(load(a, [bi!, mi!, ki])), widen(right)));
+  return kernel('matmul', [a, w], [y], domain, [store(y, domain, cast(dtype, sum))]);
+}
+
+/** Softmax over the last dimension: two reductions and a store loop that share values. */
+export function softmaxKernel(rows: number, columns: number, dtype: DType = 'f32'): Kernel {
+  const x = buffer('x0', dtype, [rows, columns]);
+  const y = buffer('y0', dtype, [rows, columns]);
+  const r = index('r', rows);
+  const at = (name: string) => index(name, columns);
+  const [j, k, l] = [at('j'), at('k'), at('l')];
+  const most = reduce('max', [j], widen(load(x, [r, j])));
+  const total = reduce('sum', [k], op('exp', op('sub', widen(load(x, [r, k])), most)));
+  const value = op('div', op('exp', op('sub', widen(load(x, [r, l])), most)), total);
+  return kernel('softmax', [x], [y], [r], [store(y, [r, l], cast(dtype, value), [l])]);
+}
+
+/** Mean and variance of each row, as two outputs without store loops. */
+export function momentsKernel(rows: number, columns: number): Kernel {
+  const x = buffer('x0', 'f32', [rows, columns]);
+  const mean = buffer('y0', 'f32', [rows]);
+  const variance = buffer('y1', 'f32', [rows]);
+  const r = index('r', rows);
+  const [j, k] = [index('j', columns), index('k', columns)];
+  const scale = constant('f32', 1 / columns);
+  const m = op('mul', reduce('sum', [j], load(x, [r, j])), scale);
+  const d = op('sub', load(x, [r, k]), m);
+  const v = op('mul', reduce('sum', [k], op('mul', d, d)), scale);
+  return kernel('moments', [x], [mean, variance], [r], [store(mean, [r], m), store(variance, [r], v)]);
+}
+
+/** Depth-to-space-like index arithmetic with floor-division and remainder, and index values. */
+export function shuffleKernel(n: number): Kernel {
+  const x = buffer('x0', 'i32', [4, n]);
+  const y = buffer('y0', 'i32', [4 * n]);
+  const i = index('i', 4 * n);
+  const value = op('add', load(x, [mod(i, 4), floordiv(i, 4)]), indexValue(add(mul(i, 2), -7)));
+  return kernel('shuffle', [x], [y], [i], [store(y, [i], value)]);
+}
+
+/** y[i,j] = table[ids[i], j], 0 where the id is out of range. */
+export function gatherKernel(rows: number, ids: number, width: number): Kernel {
+  const table = buffer('x0', 'f32', [rows, width]);
+  const index64 = buffer('x1', 'i64', [ids]);
+  const y = buffer('y0', 'f32', [ids, width]);
+  const domain = indicesFor(y.shape, ['i', 'j']);
+  const value = load(table, [load(index64, [domain[0]!]), domain[1]!], 0);
+  return kernel('gather', [table, index64], [y], domain, [store(y, domain, value)]);
+}
