@@ -8,6 +8,13 @@
  */
 export { InputError, Unsupported } from './compiler/errors.ts';
 export { readTensor } from './compiler/index.ts';
+export {
+  type Artefact,
+  loadArtefact,
+  type SaveOptions,
+  type SaveResult,
+  saveArtefact,
+} from './driver/artefact.ts';
 export type { Progress, TenantModel } from './driver/code.ts';
 export {
   Device,

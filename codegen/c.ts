@@ -47,8 +47,8 @@ export function literal(dtype: DType, value: number): string {
 }
 
 function floatLiteral(value: number): string {
-  if (Number.isNaN(value)) return '__builtin_nanf("")';
-  if (!Number.isFinite(value)) return value > 0 ? '__builtin_inff()' : '-__builtin_inff()';
+  if (Number.isNaN(value)) return 'nan_f32()';
+  if (!Number.isFinite(value)) return value > 0 ? 'inf_f32()' : '-inf_f32()';
   if (Object.is(value, -0)) return '-0.0f';
   // Nine digits tell every float apart; short ones stay short.
   const short = String(value);

@@ -59,12 +59,12 @@ export class KernelWriter {
   prologue(): void {
     const { inputs, outputs } = this.kernel;
     inputs.forEach((b, n) => {
-      const type = `const ${storageType[b.dtype]}* __restrict__`;
-      this.line(`${type} const ${b.name} = (${type})row.operand[${n}];`);
+      const type = `const ${storageType[b.dtype]}*`;
+      this.line(`${type} __restrict__ const ${b.name} = (${type})row.operand[${n}];`);
     });
     outputs.forEach((b, n) => {
-      const type = `${storageType[b.dtype]}* __restrict__`;
-      this.line(`${type} const ${b.name} = (${type})row.operand[${inputs.length + n}];`);
+      const type = `${storageType[b.dtype]}*`;
+      this.line(`${type} __restrict__ const ${b.name} = (${type})row.operand[${inputs.length + n}];`);
     });
     this.sizes.names.forEach((name, slot) => this.line(`const int ${name} = row.size[${slot}];`));
   }

@@ -24,6 +24,9 @@ export interface Progress {
 /** Code of one word, ready to load: a file (in the cache), or bytes that came with a model. */
 export interface ReadyCode {
   readonly key: string;
+  /** The kernel's name in the source. */
+  readonly entry: string;
+  /** The name to look up in the loaded code. */
   readonly symbol: string;
   readonly threads: number;
   readonly path?: string;
@@ -82,7 +85,7 @@ export async function prepareCode(
       done: code.length,
       total: wanted.length,
       cached: code.length - counts.compiled,
-      name: ready.symbol,
+      name: ready.entry,
     });
   };
 
@@ -95,6 +98,7 @@ export async function prepareCode(
     const name = CodeCache.key(source, identity);
     const ready = {
       key,
+      entry,
       symbol: entrySymbol(entry, targetOf(target)),
       threads,
       path: cache.path(name, extension),
@@ -115,7 +119,7 @@ async function fromImage(
   cache: CodeCache,
 ): Promise<ReadyCode> {
   const { image, threads, entry } = shipped;
-  const base = { key, threads, symbol: entrySymbol(entry, targetOf(target)) };
+  const base = { key, entry, threads, symbol: entrySymbol(entry, targetOf(target)) };
   if (target !== 'host') return { ...base, image };
   const name = CodeCache.key(Buffer.from(image).toString('base64'));
   const path = cache.has(name, 'so') ? cache.path(name, 'so') : await cache.put(name, 'so', image);

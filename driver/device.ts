@@ -1,6 +1,7 @@
 /**
  * @file Devices as users open them: load tenants, and run.
  */
+import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { InputError } from '../compiler/errors.ts';
 import type { Tenant, Word, WordPlan } from '../ir/program.ts';
@@ -8,7 +9,7 @@ import { coalesce, type TierChoice, timeMultiplexed } from '../passes/coalesce.t
 import { CodeCache } from '../runtime/cache.ts';
 import { loadNative, type NativeDevice } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
-import { type CodeResult, type Progress, prepareCode, type TenantModel } from './code.ts';
+import { type CodeResult, type Progress, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
 
 export type DeviceKind = 'auto' | 'cuda' | 'host';
 
@@ -76,19 +77,26 @@ export class Device {
   async load(tenants: readonly TenantModel[], options: LoadOptions = {}): Promise<Program> {
     if (tenants.length === 0) throw new RangeError('a program needs at least one tenant');
     const plan = link(tenants, this.target, options.tier);
-    const ready = await prepareCode(plan.words, tenants, this.target, this.cache, options.onProgress);
-    const code = new Map<string, LoadedCode>(
-      ready.code.map(({ key, symbol, threads, path, image }) => [
-        key,
-        { code: this.native.load(image ?? path!, symbol), threads },
-      ]),
-    );
+    const result = await prepareCode(plan.words, tenants, this.target, this.cache, options.onProgress);
+    const code = new Map<string, LoadedCode>();
+    for (const ready of result.code) {
+      code.set(ready.key, {
+        code: this.native.load(await this.#loadable(ready), ready.symbol),
+        threads: ready.threads,
+      });
+    }
     const kernelsLowered = tenants.reduce((n, t) => n + t.model.kernelsLowered, 0);
-    const program = new Program(this.native, plan, code, ready, kernelsLowered, () =>
+    const program = new Program(this.native, plan, code, result, kernelsLowered, () =>
       this.#programs.delete(program),
     );
     this.#programs.add(program);
     return program;
+  }
+
+  /** The host opens a library by its path; the CUDA driver takes a cubin's bytes. */
+  async #loadable({ path, image }: ReadyCode): Promise<string | Uint8Array> {
+    if (this.kind === 'host') return path!;
+    return image ?? new Uint8Array(await readFile(path!));
   }
 
   /** Closes the device and every program on it. */

@@ -13,6 +13,7 @@ import type { TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
 import { fuse } from '../passes/fuse.ts';
 import { planMemory } from '../passes/plan_memory.ts';
+import { saturate } from '../passes/saturate.ts';
 import { scheduleKernel } from '../passes/schedule.ts';
 
 export type Precision = 'fp32' | 'fp16';
@@ -22,7 +23,7 @@ export interface CompileOptions {
   readonly name?: string;
   /** Shapes of inputs whose dimensions the model leaves open. */
   readonly shapes?: { readonly [input: string]: readonly number[] };
-  /** `fp16` halves weights and activations and keeps sums in f32; inputs and outputs keep their types. Default `fp32`. */
+  /** `fp16` halves weights and activations, saturating, and keeps sums in f32; inputs and outputs keep their types. Default `fp32`. */
   readonly precision?: Precision;
 }
 
@@ -64,12 +65,9 @@ export async function compileModel(
 ): Promise<Model> {
   const name = options.name ?? (typeof source === 'string' ? basename(source, '.onnx') : 'model');
   const bytes = typeof source === 'string' ? await readModelFile(source) : source;
-  const module = lowerOnnx(bytes, {
-    name,
-    shapes: options.shapes ?? {},
-    precision: options.precision ?? 'fp32',
-  });
-  return new SourceModel(module);
+  const precision = options.precision ?? 'fp32';
+  const module = lowerOnnx(bytes, { name, shapes: options.shapes ?? {}, precision });
+  return new SourceModel(precision === 'fp16' ? saturate(module) : module);
 }
 
 /** Reads a file; a missing or unreadable one is an InputError. */

@@ -46,7 +46,7 @@ export function linearOffset(buffer: Buffer, at: readonly Affine[]): LinearOffse
  */
 export function writesEachOnce(domain: readonly Index[], store: Store): boolean {
   const offset = linearOffset(store.buffer, store.at);
-  if (!offset || offset.constant !== 0) return false;
+  if (offset?.constant !== 0) return false;
   const digits = [...domain, ...store.over]
     .filter((i) => i.extent !== 1)
     .map((i) => ({ extent: i.extent, step: offset.coefficients.get(i) ?? 0 }))

@@ -82,8 +82,10 @@ export function verifyKernel(kernel: Kernel): string[] {
 
 function verifyLoad(e: Load, say: (text: string) => void): void {
   const { buffer, at, pad } = e;
-  if (at.length !== buffer.shape.length)
-    return say(`load %${buffer.name}: ${at.length} coordinates of ${formatType(buffer)}`);
+  if (at.length !== buffer.shape.length) {
+    say(`load %${buffer.name}: ${at.length} coordinates of ${formatType(buffer)}`);
+    return;
+  }
   if (pad !== undefined) return;
   at.forEach((c, d) => {
     const extent = buffer.shape[d]!;
@@ -100,8 +102,10 @@ function verifyOp(e: Extract<Expr, { kind: 'op' }>, say: (text: string) => void)
   const info = opInfo(e.op);
   const operands = e.op === 'select' ? e.args.slice(1) : e.args;
   const dtype = operands[0]?.dtype;
-  if (e.args.length !== info.arity || dtype === undefined)
-    return say(`${e.op} has ${e.args.length} operands`);
+  if (e.args.length !== info.arity || dtype === undefined) {
+    say(`${e.op} has ${e.args.length} operands`);
+    return;
+  }
   if (e.op === 'select' && e.args[0]!.dtype !== 'i1') say(`select's condition is ${e.args[0]!.dtype}`);
   if (operands.some((a) => a.dtype !== dtype) || !takes(e.op, dtype)) {
     say(`${e.op} of ${operands.map((a) => a.dtype).join(', ')}`);

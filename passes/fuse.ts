@@ -197,7 +197,7 @@ function plainPlace(loads: readonly Load[], loaded: Buffer): (Index | undefined)
       else if (loaded.shape[d] === 1 && c.affine.terms.length === 0) place.push(undefined);
       else return undefined;
     }
-    if (common && common.some((i, d) => i !== place[d])) return undefined;
+    if (common?.some((i, d) => i !== place[d])) return undefined;
     common = place;
   }
   return common;

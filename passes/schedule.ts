@@ -42,7 +42,7 @@ function innerWork(kernel: Kernel): { reduced: number; looped: number } {
   return { reduced, looped: looped > 1 ? looped : 0 };
 }
 
-function mapSchedule(kernel: Kernel, target: Target, perPoint: number): MapSchedule {
+function mapSchedule(_kernel: Kernel, target: Target, perPoint: number): MapSchedule {
   if (target.kind === 'cuda') return { skeleton: 'map', threads: target.threads, perThread: 1 };
   // Chunks of some 16 thousand steps: enough to hide the pool's hand-over, few enough to share out.
   const wanted = 16384 / Math.max(1, perPoint);

@@ -52,7 +52,7 @@ export function findHostCompiler(): { command: string; version: string } | undef
 }
 
 /** -march=native means another thing on another CPU, so its feature list is part of the identity. */
-function cpuIdentity(): string {
+export function cpuIdentity(): string {
   try {
     const flags = /^(?:flags|Features)\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? '';
     return `${arch()}-${createHash('sha256').update(flags).digest('hex').slice(0, 12)}`;

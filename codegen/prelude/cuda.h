@@ -23,6 +23,9 @@ __device__ inline bf16_t to_bf16(float v) {
   return b;
 }
 
+__device__ inline float inf_f32() { return __int_as_float(0x7f800000); }
+__device__ inline float nan_f32() { return __int_as_float(0x7fc00000); }
+
 // Combines one value of each of LANES neighbouring threads by a butterfly, so every lane gets the same bits. Up to a warp
 // the values travel by shuffle, beyond it the warps' results meet in shared memory.
 template <int LANES, typename T, typename Combine>

@@ -32,6 +32,9 @@ __device__ inline bf16_t to_bf16(float v) {
   return b;
 }
 
+__device__ inline float inf_f32() { return __builtin_inff(); }
+__device__ inline float nan_f32() { return __builtin_nanf(""); }
+
 template <int LANES, typename T, typename Combine>
 __device__ inline T across_lanes(T value, Combine) {
   static_assert(LANES == 1, "the host schedule has one thread a block");

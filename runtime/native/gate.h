@@ -11,9 +11,6 @@ namespace wideword {
 
 class Gate {
  public:
-  // About 30 microseconds: longer than the gap between two words of a round, shorter than that between most rounds.
-  static constexpr unsigned kSpins = 1000;
-
   // Returns once `ready()`, which reads what other threads change.
   template <class Ready>
   void Wait(unsigned spins, Ready ready) {

@@ -8,12 +8,14 @@ namespace {
 
 // Enough chunks that one slow block does not hold up a word, few enough that claiming costs nothing.
 constexpr unsigned kChunksPerThread = 6;
+// Some 20 to 30 microseconds: longer than the gap between two words of a round, shorter than that between most rounds.
+constexpr unsigned kSpins = 300;
 
 }  // namespace
 
 ThreadPool::ThreadPool(unsigned threads) : threads_(threads) {
   // Spinning on a processor that another thread of the pool needs only delays that one.
-  spins_ = threads <= std::thread::hardware_concurrency() ? Gate::kSpins : 1;
+  spins_ = threads <= std::thread::hardware_concurrency() ? kSpins : 1;
   try {
     for (unsigned i = 1; i < threads; ++i) helpers_.emplace_back([this] { Help(); });
   } catch (...) {

@@ -1,0 +1,160 @@
+#!/usr/bin/env node
+/**
+ * @file The `wideword` command: a thin user of the library.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { InputError } from '../compiler/errors.ts';
+import { cudaTargets } from '../ir/target.ts';
+import { compile } from './compile.ts';
+import { doctor } from './doctor.ts';
+import { dump, stages } from './dump.ts';
+import { reportError } from './output.ts';
+import { positiveInteger, run } from './run.ts';
+import { parseShape, type Shapes } from './tenants.ts';
+
+const packageJson = ['../package.json', '../../package.json']
+  .map((path) => new URL(path, import.meta.url))
+  .flatMap((url) => {
+    try {
+      return [JSON.parse(readFileSync(url, 'utf8')) as { name?: string; version: string }];
+    } catch {
+      return [];
+    }
+  })
+  .find((p) => p.name === 'wideword');
+
+/** Lets an option's parser refuse a value with its own message. */
+const parser =
+  <T>(parse: (text: string, previous: T) => T) =>
+  (text: string, previous: T): T => {
+    try {
+      return parse(text, previous);
+    } catch (error) {
+      if (error instanceof InputError) throw new InvalidArgumentError(error.message);
+      throw error;
+    }
+  };
+const integer = parser<number>((text) => positiveInteger(text));
+const shape = parser<Shapes>((text, previous) => ({
+  ...previous,
+  ...Object.fromEntries([parseShape(text)]),
+}));
+const list = (text: string, previous: readonly string[]): string[] => [...previous, ...text.split(',')];
+const positiveNumber = parser<number>((text) => {
+  const n = Number(text);
+  if (!(n >= 0)) throw new InputError(`expected a number from 0, got '${text}'`);
+  return n;
+});
+
+const precision = () =>
+  new Option('--precision <p>', 'of weights and activations').choices(['fp32', 'fp16']).default('fp32');
+const tier = (otherwise?: string) => {
+  const option = new Option(
+    '--tier <tier>',
+    'generic: one kernel serves all sizes; specialised: sizes are constants; auto: whichever fits a word',
+  ).choices(['generic', 'specialised', 'auto']);
+  return otherwise === undefined ? option : option.default(otherwise);
+};
+const shapes = () =>
+  new Option(
+    '--shape <name=D,D,…>',
+    'shape of an input whose dimensions the model leaves open; may be repeated',
+  )
+    .argParser(shape)
+    .default({}, 'none');
+const replicas = () =>
+  new Option('--replicas <n>', 'tenants for each model, each with weights of its own')
+    .argParser(integer)
+    .default(1);
+
+const command = new Command('wideword')
+  .description("runs many tenants' models on one device as if they were one very wide instruction")
+  .version(packageJson?.version ?? '0.0.0')
+  .option('--verbose', 'on an error, also print where it happened')
+  .exitOverride()
+  .showHelpAfterError('(add --help for the options and an example)');
+
+let exitCode = 0;
+
+command
+  .command('run')
+  .description(
+    'compile models (or read artefacts), run them as one program, and compare with running them in turn',
+  )
+  .argument('<model...>', 'ONNX files or artefacts; a.onnx*8 is eight tenants of one model')
+  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
+  .addOption(precision())
+  .addOption(replicas())
+  .addOption(shapes())
+  .option(
+    '--test-data <dir>',
+    'inputs and expected outputs (a test_data_set_* folder or its parent); one, or one a model',
+    list,
+    [],
+  )
+  .option(
+    '--tolerance <t>',
+    'largest error allowed, relative to the largest expected value (default: 1e-4, or 1e-2 for half floats)',
+    positiveNumber,
+  )
+  .addOption(tier())
+  .option('--rounds <n>', 'rounds to time', integer, 20)
+  .option('--seed <n>', 'of the random inputs where there is no test data', integer, 1)
+  .option('--top <n>', 'how many of the greatest values to print', integer, 5)
+  .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
+  .option('--json', 'print one JSON object', false)
+  .addHelpText('after', '\nExample:\n  $ wideword run resnet.onnx*4 mlp.onnx --shape x=1,3,224,224')
+  .action(async (models, options) => {
+    exitCode = await run(models, options);
+  });
+
+command
+  .command('dump')
+  .description('print one stage of the way from model to machine code')
+  .argument('<model...>', 'ONNX files; a.onnx*8 is eight tenants of one model')
+  .addOption(new Option('--stage <stage>', 'what to print').choices(stages).makeOptionMandatory())
+  .option('--target <target>', 'sm_80, …, or host', 'sm_90')
+  .addOption(precision())
+  .addOption(shapes())
+  .addOption(tier('generic'))
+  .addHelpText('after', '\nExample:\n  $ wideword dump mlp.onnx --stage kernel')
+  .action(async (models, options) => {
+    exitCode = await dump(models, options);
+  });
+
+command
+  .command('compile')
+  .description('write an artefact that `run` and loadArtefact start from without compiling')
+  .argument('<model...>', 'ONNX files; a.onnx*8 is eight tenants of one model')
+  .requiredOption('-o, --output <file>', 'the artefact')
+  .option('--target <targets>', `host, ${cudaTargets.join(', ')}; several with commas`, list, [])
+  .addOption(precision())
+  .addOption(replicas())
+  .addOption(shapes())
+  .addOption(tier('generic'))
+  .option('--json', 'print one JSON object', false)
+  .addHelpText('after', '\nExample:\n  $ wideword compile mlp.onnx*8 --target host,sm_90 -o mlp.wwa')
+  .action(async (models, options) => {
+    const target = options.target.length > 0 ? options.target : ['host'];
+    exitCode = await compile(models, { ...options, target });
+  });
+
+command
+  .command('doctor')
+  .description('list devices, compilers and the cache, and what to do about what is missing')
+  .option('--json', 'print one JSON object', false)
+  .addHelpText('after', '\nExample:\n  $ wideword doctor')
+  .action(async (options) => {
+    exitCode = await doctor(options);
+  });
+
+for (const sub of command.commands)
+  sub.exitOverride().showHelpAfterError('(add --help for the options and an example)');
+
+try {
+  await command.parseAsync();
+} catch (error) {
+  exitCode = reportError(error, command.opts().verbose === true || process.argv.includes('--verbose'));
+}
+process.exitCode = exitCode;

@@ -1,0 +1,77 @@
+/**
+ * @file What the command prints: progress, tables, errors in one line, and JSON for machines.
+ */
+import cliProgress from 'cli-progress';
+import { CommanderError } from 'commander';
+import { InputError } from '../compiler/errors.ts';
+import type { Progress } from '../driver/code.ts';
+import { RequestError } from '../runtime/program.ts';
+import { MissingToolchain } from '../runtime/toolchain.ts';
+
+/** Exit codes: the input or its use was at fault; or the work itself failed. */
+export const exitCodes = { ok: 0, failure: 1, badUse: 2 } as const;
+
+/** A progress bar on a terminal, nothing elsewhere (logs stay readable). Goes to stderr, so that stdout is the result alone. */
+export function progressBar(label: string): {
+  readonly update: (p: Progress) => void;
+  readonly stop: () => void;
+} {
+  if (!process.stderr.isTTY) return { update: () => {}, stop: () => {} };
+  let bar: cliProgress.SingleBar | undefined;
+  return {
+    update({ done, total, cached, name }) {
+      if (!bar) {
+        bar = new cliProgress.SingleBar({
+          format: `${label} {bar} {value}/{total} ({cached} cached) {name}`,
+          stream: process.stderr,
+          hideCursor: true,
+          clearOnComplete: true,
+        });
+        bar.start(total, 0, { cached, name });
+      }
+      bar.update(done, { cached, name });
+    },
+    stop: () => bar?.stop(),
+  };
+}
+
+/** Aligned columns; numbers to the right. */
+export function table(rows: readonly (readonly (string | number)[])[]): string {
+  const widths: number[] = [];
+  for (const row of rows)
+    row.forEach((cell, c) => void (widths[c] = Math.max(widths[c] ?? 0, String(cell).length)));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, c) =>
+          typeof cell === 'number' ? String(cell).padStart(widths[c]!) : cell.padEnd(widths[c]!),
+        )
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+/** Milliseconds with as many digits as mean something. */
+export const formatMs = (ms: number): string =>
+  ms < 0.1 ? `${(ms * 1000).toFixed(1)} µs` : `${ms.toPrecision(3)} ms`;
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? Number.NaN;
+}
+
+/** Prints an error as one clear line (each refused node on its own), with the stack if asked, and gives the exit code. */
+export function reportError(error: unknown, verbose: boolean): number {
+  // Commander has already printed its own message, and help is no error.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.badUse;
+  const e = error instanceof Error ? error : new Error(String(error));
+  const isBadUse = e instanceof InputError || e instanceof RequestError || e instanceof RangeError;
+  const isExpected = isBadUse || e instanceof MissingToolchain;
+  const [first, ...rest] = e.message.split('\n');
+  console.error(`wideword: ${first}`);
+  for (const line of isExpected || verbose ? rest : []) console.error(`          ${line}`);
+  if (verbose && e.stack) console.error(e.stack);
+  else if (!isExpected) console.error('          (--verbose shows where)');
+  return isBadUse ? exitCodes.badUse : exitCodes.failure;
+}

@@ -1,0 +1,174 @@
+/**
+ * @file `wideword run`: tenants as one program, their outputs, and what running them together brought.
+ */
+import { InputError } from '../compiler/errors.ts';
+import { type Device, type DeviceKind, openDevice } from '../driver/device.ts';
+import type { Precision } from '../driver/model.ts';
+import { makeTensor, reader, type Tensor, writer } from '../ir/tensor.ts';
+import { dtypes, elementCount, formatType, type TensorType } from '../ir/types.ts';
+import type { TierChoice } from '../passes/coalesce.ts';
+import type { Tensors } from '../runtime/program.ts';
+import { exitCodes, formatMs, median, progressBar, table } from './output.ts';
+import { type CliTenant, readTenants, type Shapes } from './tenants.ts';
+import { type Comparison, compare, inputsFor, outputsFor, tolerances } from './test_data.ts';
+
+export interface RunOptions {
+  readonly device: DeviceKind;
+  readonly precision: Precision;
+  readonly replicas: number;
+  readonly shape: Shapes;
+  readonly testData: readonly string[];
+  readonly tolerance?: number;
+  readonly tier?: TierChoice;
+  readonly rounds: number;
+  readonly seed: number;
+  readonly top: number;
+  readonly threads?: number;
+  readonly json: boolean;
+}
+
+export async function run(specs: readonly string[], options: RunOptions): Promise<number> {
+  const device = await openDevice(
+    options.device,
+    options.threads === undefined ? {} : { threads: options.threads },
+  );
+  try {
+    return await runOn(device, specs, options);
+  } finally {
+    device.close();
+  }
+}
+
+async function runOn(device: Device, specs: readonly string[], options: RunOptions): Promise<number> {
+  const { tenants, tier } = await readTenants(specs, { ...options, shapes: options.shape });
+  const bar = progressBar('compiling');
+  const program = await device
+    .load(tenants, { tier: options.tier ?? tier ?? 'generic', onProgress: bar.update })
+    .finally(bar.stop);
+
+  const requests = Object.fromEntries(tenants.map((t, n) => [t.name, requestOf(t, options.seed + n)]));
+  const { outputs } = await program.run(requests);
+  const comparisons = new Map(tenants.flatMap((t) => checked(t, outputs[t.name]!, options)));
+  const coalesced = median(await program.time('coalesced', options.rounds));
+  const inTurn = median(await program.time('time-multiplexed', options.rounds));
+  const ok = [...comparisons.values()].every((c) => c.ok);
+
+  if (options.json) {
+    const report = {
+      device: { kind: device.kind, name: device.name, target: device.target },
+      program: program.stats,
+      milliseconds: { coalesced, timeMultiplexed: inTurn },
+      rounds: options.rounds,
+      tenants: tenants.map((t) => ({
+        name: t.name,
+        outputs: t.model.outputs.map(({ name }) => {
+          const tensor = outputs[t.name]![name]!;
+          const c = comparisons.get(`${t.name}/${name}`);
+          return {
+            name,
+            type: formatType(tensor),
+            top: topValues(tensor, options.top),
+            ...(c && { comparison: c }),
+          };
+        }),
+      })),
+      ok,
+    };
+    console.log(JSON.stringify(report));
+    return ok ? exitCodes.ok : exitCodes.failure;
+  }
+
+  for (const t of tenants) {
+    console.log(t.name);
+    for (const { name } of t.model.outputs) {
+      const tensor = outputs[t.name]![name]!;
+      const c = comparisons.get(`${t.name}/${name}`);
+      const verdict = c
+        ? `  ${c.ok ? 'as expected' : 'WRONG'}: largest error ${c.largest.toExponential(1)} (allowed ${c.tolerance})`
+        : '';
+      console.log(`  ${name} ${formatType(tensor)}${verdict}`);
+      console.log(
+        `    ${topValues(tensor, options.top)
+          .map(([i, v]) => `[${i}] ${formatValue(v)}`)
+          .join('  ')}`,
+      );
+    }
+  }
+  const s = program.stats;
+  const sources = [
+    s.compiled > 0 && `${s.compiled} compiled`,
+    s.cached > 0 && `${s.cached} from the cache`,
+    s.shipped > 0 && `${s.shipped} from the artefact`,
+  ].filter(Boolean);
+  console.log(`\non ${device.name} (${device.target}), ${options.rounds} rounds, medians`);
+  console.log(
+    table([
+      ['tenants', tenants.length],
+      ['kernels as lowered', s.kernelsLowered],
+      ['kernels after fusion', s.kernels],
+      ['words', s.words],
+      ['widest word', s.widest],
+      ['code', s.compiled === 0 ? `nothing compiled: ${sources.join(', ')}` : sources.join(', ')],
+      ['coalesced', formatMs(coalesced)],
+      ['time multiplexed', `${formatMs(inTurn)} (${(inTurn / coalesced).toFixed(2)} times as long)`],
+    ]),
+  );
+  program.close();
+  return ok ? exitCodes.ok : exitCodes.failure;
+}
+
+/** Test data where there is some, else seeded random inputs. */
+function requestOf(t: CliTenant, seed: number): Tensors {
+  if (t.testData) return inputsFor(t.model, t.testData);
+  return Object.fromEntries(t.model.inputs.map((port, i) => [port.name, randomInput(port, seed * 31 + i)]));
+}
+
+function checked(t: CliTenant, outputs: Tensors, options: RunOptions): [string, Comparison][] {
+  if (!t.testData || t.testData.outputs.length === 0) return [];
+  const halves = [...t.model.inputs, ...t.model.outputs].some((p) => p.dtype === 'f16' || p.dtype === 'bf16');
+  const tolerance = options.tolerance ?? tolerances[halves || options.precision === 'fp16' ? 'half' : 'wide'];
+  return Object.entries(outputsFor(t.model, t.testData)).map(([name, expected]) => [
+    `${t.name}/${name}`,
+    compare(outputs[name]!, expected, tolerance),
+  ]);
+}
+
+/** Floats in [-1, 1), integers 0 to 9, truth values; the same for the same seed (xorshift32). */
+export function randomInput(type: TensorType, seed: number): Tensor {
+  const tensor = makeTensor(type.dtype, type.shape);
+  const write = writer(tensor);
+  let state = (seed * 0x9e3779b1 + 0x7f4a7c15) | 1;
+  const { kind } = dtypes[type.dtype];
+  for (let i = 0; i < elementCount(type.shape); i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    const unit = (state >>> 0) / 2 ** 32;
+    write(i, kind === 'float' ? unit * 2 - 1 : Math.floor(unit * (kind === 'bool' ? 2 : 10)));
+  }
+  return tensor;
+}
+
+/** The greatest values of a tensor with their flat places. */
+function topValues(tensor: Tensor, count: number): [number, number][] {
+  const read = reader(tensor);
+  const top: [number, number][] = [];
+  for (let i = 0; i < tensor.data.length; i++) {
+    const v = read(i);
+    const last = top.at(-1);
+    if (top.length === count && last && !(v > last[1])) continue;
+    const at = top.findIndex(([, other]) => v > other);
+    top.splice(at < 0 ? top.length : at, 0, [i, v]);
+    if (top.length > count) top.pop();
+  }
+  return top;
+}
+
+const formatValue = (v: number): string => (Number.isInteger(v) ? String(v) : v.toPrecision(5));
+
+/** Reads `--rounds 20` and the like. */
+export function positiveInteger(text: string): number {
+  const n = Number(text);
+  if (!Number.isInteger(n) || n < 1) throw new InputError(`expected a whole number from 1, got '${text}'`);
+  return n;
+}

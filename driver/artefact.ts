@@ -1,0 +1,280 @@
+/**
+ * @file Artefacts: tenants compiled ahead of time, in one file. Weights, the plan of each model for each target, and the code of every
+ * word, so that loading compiles nothing. The layout is a fixed head, a JSON index, and the bytes that the index points into:
+ *
+ *     "WIDEWORD" · u32 format · u32 index length · sha256 of all that follows · index · padding · blobs (64-byte aligned)
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { InputError } from '../compiler/errors.ts';
+import type { CompiledModel } from '../ir/program.ts';
+import { bytesOf, makeArray, makeTensor, type Tensor } from '../ir/tensor.ts';
+import { byteSize, type DType, dtypes } from '../ir/types.ts';
+import type { TierChoice } from '../passes/coalesce.ts';
+import { CodeCache } from '../runtime/cache.ts';
+import { cpuIdentity } from '../runtime/toolchain.ts';
+import { type Progress, prepareCode, type TenantModel } from './code.ts';
+import { link } from './device.ts';
+import { type CodeImage, type Model, type ModelPort, readModelFile } from './model.ts';
+
+const magic = Buffer.from('WIDEWORD');
+/** Raised whenever the index, the slot table or the kernels' interface changes. */
+const formatVersion = 1;
+const headBytes = magic.length + 4 + 4 + 32;
+const blobAlignment = 64;
+
+interface Blob {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+interface WeightIndex extends Blob {
+  readonly at: number;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+}
+
+type ModelPlan = Omit<CompiledModel, 'weights'> & { readonly weights: readonly WeightIndex[] };
+
+interface ModelIndex {
+  readonly name: string;
+  readonly inputs: readonly ModelPort[];
+  readonly outputs: readonly ModelPort[];
+  readonly kernelsLowered: number;
+  readonly plans: { readonly [target: string]: ModelPlan };
+}
+
+interface CodeIndex extends Blob {
+  readonly key: string;
+  readonly entry: string;
+  readonly threads: number;
+}
+
+interface Index {
+  readonly tier: TierChoice;
+  /** The CPU that host code was compiled for; it may use any instruction of that CPU. */
+  readonly cpu: string;
+  readonly models: readonly ModelIndex[];
+  readonly tenants: readonly { readonly name: string; readonly model: number }[];
+  readonly code: { readonly [target: string]: readonly CodeIndex[] };
+}
+
+/** An artefact in memory: tenants to load, on a device of one of its targets. */
+export interface Artefact {
+  readonly targets: readonly string[];
+  /** The tier its code was compiled for; load with the same. */
+  readonly tier: TierChoice;
+  readonly tenants: readonly TenantModel[];
+}
+
+export interface SaveOptions {
+  /** `host`, `sm_80`, …; at least one. */
+  readonly targets: readonly string[];
+  readonly tier?: TierChoice;
+  readonly cacheDir?: string;
+  readonly onProgress?: (p: Progress & { readonly target: string }) => void;
+}
+
+export interface SaveResult {
+  readonly bytes: number;
+  /** Pieces of code for each target. */
+  readonly code: { readonly [target: string]: number };
+}
+
+/** Compiles tenants for the targets and writes them to a file, atomically. */
+export async function saveArtefact(
+  path: string,
+  tenants: readonly TenantModel[],
+  { targets, tier = 'generic', cacheDir, onProgress }: SaveOptions,
+): Promise<SaveResult> {
+  const cache = new CodeCache(cacheDir);
+  const blobs = new BlobWriter();
+  const models = [...new Set(tenants.map((t) => t.model))];
+  const code: Record<string, CodeIndex[]> = {};
+  for (const target of targets) {
+    const { words } = link(tenants, target, tier);
+    const ready = await prepareCode(words, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
+    code[target] = [];
+    for (const { key, entry, threads, path: file, image } of ready.code) {
+      const bytes = image ?? new Uint8Array(await readFile(file!));
+      code[target].push({ key, entry, threads, ...blobs.add(bytes) });
+    }
+  }
+  const index: Index = {
+    tier,
+    cpu: cpuIdentity(),
+    models: models.map((m) => ({
+      name: m.name,
+      inputs: m.inputs,
+      outputs: m.outputs,
+      kernelsLowered: m.kernelsLowered,
+      plans: Object.fromEntries(targets.map((target) => [target, planIndex(m.compiledFor(target), blobs)])),
+    })),
+    tenants: tenants.map((t) => ({ name: t.name, model: models.indexOf(t.model) })),
+    code,
+  };
+  const bytes = assemble(index, blobs);
+  const part = `${path}.${process.pid}.${randomBytes(4).toString('hex')}.part`;
+  try {
+    await writeFile(part, bytes);
+    await rename(part, path);
+  } catch (error) {
+    await rm(part, { force: true });
+    throw new InputError(`cannot write ${path}: ${(error as NodeJS.ErrnoException).code ?? error}`);
+  }
+  return {
+    bytes: bytes.length,
+    code: Object.fromEntries(Object.entries(code).map(([target, entries]) => [target, entries.length])),
+  };
+}
+
+function planIndex(model: CompiledModel, blobs: BlobWriter): ModelPlan {
+  const weights = model.weights.map(({ offset, tensor }) => ({
+    at: offset,
+    dtype: tensor.dtype,
+    shape: tensor.shape,
+    ...blobs.addTensor(tensor),
+  }));
+  return { ...model, weights };
+}
+
+/** Collects bytes and remembers tensors, so that targets share weights. */
+class BlobWriter {
+  readonly parts: Uint8Array[] = [];
+  #size = 0;
+  readonly #tensors = new Map<Tensor, Blob>();
+
+  add(bytes: Uint8Array): Blob {
+    const blob = { offset: this.#size, bytes: bytes.length };
+    const padding = (blobAlignment - (bytes.length % blobAlignment)) % blobAlignment;
+    this.parts.push(bytes, new Uint8Array(padding));
+    this.#size += bytes.length + padding;
+    return blob;
+  }
+
+  addTensor(tensor: Tensor): Blob {
+    let blob = this.#tensors.get(tensor);
+    if (!blob) this.#tensors.set(tensor, (blob = this.add(bytesOf(tensor))));
+    return blob;
+  }
+}
+
+function assemble(index: Index, blobs: BlobWriter): Buffer {
+  const json = Buffer.from(JSON.stringify(index));
+  const padding = Buffer.alloc((blobAlignment - ((headBytes + json.length) % blobAlignment)) % blobAlignment);
+  const body = Buffer.concat([json, padding, ...blobs.parts]);
+  const head = Buffer.alloc(headBytes);
+  magic.copy(head);
+  head.writeUInt32LE(formatVersion, magic.length);
+  head.writeUInt32LE(json.length, magic.length + 4);
+  createHash('sha256')
+    .update(body)
+    .digest()
+    .copy(head, magic.length + 8);
+  return Buffer.concat([head, body]);
+}
+
+/** True if a file's first bytes are an artefact's. */
+export const isArtefact = (bytes: Uint8Array): boolean =>
+  bytes.length >= magic.length && magic.equals(bytes.subarray(0, magic.length));
+
+/** Reads an artefact. Throws InputError if it is cut short, damaged, or of another version. */
+export async function loadArtefact(path: string): Promise<Artefact> {
+  return parseArtefact(Buffer.from((await readModelFile(path)).buffer), path);
+}
+
+/** Reads an artefact from its bytes; `name` stands in messages. */
+export function parseArtefact(bytes: Uint8Array, name: string): Artefact {
+  const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (!isArtefact(file)) throw new InputError(`${name} is not a Wideword artefact`);
+  if (file.length < headBytes) throw new InputError(`${name} is cut short`);
+  const version = file.readUInt32LE(magic.length);
+  if (version !== formatVersion) {
+    throw new InputError(
+      `${name} has artefact format ${version}, this Wideword reads ${formatVersion}: compile the model again`,
+    );
+  }
+  const body = file.subarray(headBytes);
+  const hash = createHash('sha256').update(body).digest();
+  if (!hash.equals(file.subarray(magic.length + 8, headBytes))) {
+    throw new InputError(
+      `${name} is cut short or damaged (its checksum does not match): compile the model again`,
+    );
+  }
+  const jsonLength = file.readUInt32LE(magic.length + 4);
+  const index = JSON.parse(body.toString('utf8', 0, jsonLength)) as Index;
+  const blobStart = Math.ceil((headBytes + jsonLength) / blobAlignment) * blobAlignment;
+  const models = index.models.map((m) => new ArtefactModel(m, index, file.subarray(blobStart), name));
+  return {
+    targets: Object.keys(index.code),
+    tier: index.tier,
+    tenants: index.tenants.map((t) => ({ name: t.name, model: models[t.model]! })),
+  };
+}
+
+/** A model read from an artefact. */
+class ArtefactModel implements Model {
+  readonly name: string;
+  readonly inputs: readonly ModelPort[];
+  readonly outputs: readonly ModelPort[];
+  readonly kernelsLowered: number;
+  readonly #compiled = new Map<string, CompiledModel>();
+
+  constructor(
+    private readonly index: ModelIndex,
+    private readonly whole: Index,
+    private readonly blobs: Buffer,
+    private readonly file: string,
+  ) {
+    ({
+      name: this.name,
+      inputs: this.inputs,
+      outputs: this.outputs,
+      kernelsLowered: this.kernelsLowered,
+    } = index);
+  }
+
+  compiledFor(target: string): CompiledModel {
+    let compiled = this.#compiled.get(target);
+    if (!compiled) {
+      const plan = this.index.plans[target];
+      if (!plan) {
+        const targets = Object.keys(this.index.plans).join(', ');
+        throw new InputError(
+          `${this.file} was compiled for ${targets}, not for ${target}: compile it with --target ${target}`,
+        );
+      }
+      if (target === 'host' && this.whole.cpu !== cpuIdentity()) {
+        throw new InputError(`${this.file} holds host code for another CPU: compile it on this machine`);
+      }
+      const weights = plan.weights.map((w) => ({ offset: w.at, tensor: this.#tensor(w) }));
+      this.#compiled.set(target, (compiled = { ...plan, weights }));
+    }
+    return compiled;
+  }
+
+  classOf(): undefined {
+    return undefined;
+  }
+
+  codeOf(target: string, key: string): CodeImage | undefined {
+    const found = this.whole.code[target]?.find((c) => c.key === key);
+    return found && { entry: found.entry, threads: found.threads, image: this.#bytes(found) };
+  }
+
+  #bytes({ offset, bytes }: Blob): Uint8Array {
+    return this.blobs.subarray(offset, offset + bytes);
+  }
+
+  /** Copied out of the file, which need not be aligned for the element type. */
+  #tensor(w: WeightIndex): Tensor {
+    const bytes = new Uint8Array(this.#bytes(w));
+    if (bytes.length !== byteSize(w))
+      throw new InputError(`${this.file}: a weight has ${bytes.length} bytes, not ${byteSize(w)}`);
+    return makeTensor(
+      w.dtype,
+      w.shape,
+      makeArray(w.dtype, bytes.length / dtypes[w.dtype].bytes, bytes.buffer as ArrayBuffer),
+    );
+  }
+}

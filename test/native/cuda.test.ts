@@ -1,0 +1,344 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadNative } from '../../runtime/native.ts';
+import { all, downloadFloats, root, slot, upload, whole } from './support.ts';
+
+const native = loadNative();
+const { cuda, nvrtc } = native.probe();
+const problem = cuda.problem ?? nvrtc.problem;
+
+describe('openCuda', () => {
+  it('says why there is no such device', () => {
+    expect(() => native.openCuda(1000)).toThrow(cuda.problem ? /CUDA/ : /there is no CUDA device 1000/);
+  });
+});
+
+/**
+ * The CUDA path against a stand-in for the driver (fake_cuda/), which checks every handle, address and the order of
+ * calls, and counts what is left at the end. In a process of its own, as a process opens the driver once.
+ */
+describe('the CUDA device on the fake driver', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'wideword-cuda-'));
+    const source = join(root, 'test/native/fake_cuda/fake_cuda.cc');
+    const flags = ['-std=c++17', '-fvisibility=hidden', '-shared', '-fPIC', '-g', '-I', root];
+    execFileSync('g++', [...flags, '-o', join(folder, 'libfake.so'), source]);
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  /** Runs the script; gives what it printed, and what the driver wrote in its log. */
+  function run(script: string): { printed: string; log: string } {
+    const log = join(folder, `log-${Math.random().toString(36).slice(2)}`);
+    const file = `${log}.cjs`;
+    const prelude = `
+      const native = require(${JSON.stringify(join(root, 'build/Release/wideword.node'))});
+      const image = Buffer.from('.version 8.0 // the fake driver knows the entries');
+      const bytes = (array) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+      const whole = (buffer) => ({ buffer, offset: 0, bytes: buffer.bytes });
+      const print = (text) => console.log(text);
+      function failure(act) { try { act(); return 'no error'; } catch (error) { return error.message; } }
+      function upload(device, values) {
+        const buffer = device.allocate(values.length * 4);
+        device.write({ buffer, offset: 0, data: bytes(Float32Array.from(values)) });
+        return buffer;
+      }
+      function download(device, buffer) {
+        const array = new Float32Array(buffer.bytes / 4);
+        device.read({ buffer, offset: 0, data: bytes(array) });
+        return [...array].join();
+      }
+      function setUp(device, entry = 'add') {
+        const code = device.load(image, entry);
+        const tenants = [0, 1].map((tenant) => {
+          const [a, b, c] = [[1, 2, 3, 4], [10, 20, 30, 40], [0, 0, 0, 0]].map((values) =>
+            upload(device, values.map((value) => value * (tenant + 1))));
+          const operands = [a, b, c].map(whole);
+          return { a, b, c, slot: { tenant, body: 0, begin: 0, end: 4, blocks: 1 + tenant, operands, sizes: [4] } };
+        });
+        const word = { code, threads: 128, slots: tenants.map(({ slot }) => slot) };
+        return { tenants, code, word, program: device.createProgram([word, word]) };
+      }
+      (async () => {`;
+    writeFileSync(file, `${prelude}${script}})().catch((error) => { console.log('unexpected', error); });`);
+    const env = { ...process.env, WIDEWORD_LIBCUDA: join(folder, 'libfake.so'), FAKE_CUDA_LOG: log };
+    const printed = execFileSync(process.execPath, ['--expose-gc', file], {
+      encoding: 'utf8',
+      env,
+      timeout: 60_000,
+    });
+    return { printed, log: existsSync(log) ? readFileSync(log, 'utf8') : '' };
+  }
+
+  it('is found by probe and describes itself', () => {
+    const { printed, log } = run(`
+      print(JSON.stringify(native.probe().cuda));
+      const device = native.openCuda(0);
+      print(JSON.stringify({ ...device }));
+      print(failure(() => native.openCuda(1)));
+      device.close();`);
+    const [probe, device, error] = printed.split('\n');
+    const known = { name: 'Fake GPU', target: 'sm_90' };
+    expect(JSON.parse(probe!)).toEqual({
+      driver: '13.1',
+      devices: [{ ordinal: 0, ...known, multiprocessors: 4, memoryBytes: 2 ** 30 }],
+    });
+    expect(JSON.parse(device!)).toEqual({ kind: 'cuda', ...known, units: 4 });
+    expect(error).toBe('there is no CUDA device 1, only 1');
+    expect(log).toBe('contexts 1, allocations 0, modules 0, graphs 0, launches 0, complaints 0\n');
+  });
+
+  it('runs programs, captured once, and leaves nothing behind', () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const { tenants, program } = setUp(device);
+      const out = new Float32Array(4);
+      for (const active of [[0, 1], [1], [], [0]]) {
+        for (const { c } of tenants) device.write({ buffer: c, offset: 0, data: new Uint8Array(16) });
+        const reads = [{ buffer: tenants[1].c, offset: 0, data: bytes(out) }];
+        const { milliseconds } = await program.run({ active, writes: [], reads });
+        print([milliseconds, ...tenants.map(({ c }) => download(device, c)), out.join()].join(' '));
+      }
+      print((await program.time([0, 1], 3)).join());
+      device.release(tenants[0].a);
+      const data = bytes(Float32Array.of(5, 5, 5, 5));
+      await program.run({ active: [0], writes: [{ buffer: tenants[0].b, offset: 0, data }], reads: [] });
+      print(download(device, tenants[0].c));
+      device.close();`);
+    expect(printed.split('\n')).toEqual([
+      '0.25 11,22,33,44 22,44,66,88 22,44,66,88',
+      '0.25 0,0,0,0 22,44,66,88 22,44,66,88',
+      '0.25 0,0,0,0 0,0,0,0 0,0,0,0',
+      '0.25 11,22,33,44 0,0,0,0 0,0,0,0',
+      '0.25,0.25,0.25',
+      '6,7,8,9',
+      '',
+    ]);
+    expect(log).toBe('contexts 1, allocations 8, modules 1, graphs 1, launches 8, complaints 0\n');
+  });
+
+  it('frees what is collected, closed or released, and the rest at the end', () => {
+    const { printed, log } = run(`
+      for (let i = 0; i < 30; i++) {
+        const device = native.openCuda(0);
+        const { tenants, program } = setUp(device);
+        const round = program.run({ active: [0], writes: [], reads: [] });
+        if (i % 2) device.release(tenants[0].c);
+        if (i % 3 === 0) program.close();
+        if (i % 5) device.close();
+        await round;
+      }
+      for (let i = 0; i < 10; i++) { gc(); await new Promise((wake) => setTimeout(wake, 5)); }
+      native.openCuda(0).close();
+      print('end');`);
+    expect(printed).toBe('end\n');
+    expect(log.trim().split('\n').at(-1)).toMatch(/^contexts 31, .* complaints 0$/);
+  });
+
+  it('refuses what the device cannot run', () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const { word, tenants } = setUp(device);
+      print(failure(() => device.createProgram([{ ...word, threads: 257 }])));
+      print(failure(() => device.load(image, 'subtract')));
+      print(failure(() => device.load('/a/path.so', 'add')));
+      print(failure(() => device.load(Buffer.from('text'), 'add')));
+      print(failure(() => device.load(new Uint8Array(0), 'add')));
+      print(failure(() => device.load(Buffer.from('\\x7fELF'), 'add')));
+      print(failure(() => device.load(require('fs').readFileSync(process.execPath).subarray(0, 4096), 'add')));
+      print(failure(() => device.allocate(2 ** 31)));
+      print(failure(() => native.openHost(1).release(tenants[0].a)));
+      device.close();`);
+    expect(printed.trim().split('\n')).toEqual([
+      'words[0].threads must be an integer from 1 to 256, not 257',
+      'finding subtract in CUDA code failed: CUDA_ERROR_NOT_FOUND (said by the fake)',
+      'code must be a Uint8Array, not a string',
+      'the code is neither a cubin nor PTX',
+      'the code is neither a cubin nor PTX',
+      'the cubin is cut short',
+      'the code is an ELF file for another machine than CUDA',
+      'allocating 2147483648 bytes of device memory failed: CUDA_ERROR_OUT_OF_MEMORY (said by the fake)',
+      'buffer must be a buffer of this device',
+    ]);
+    expect(log).toMatch(/complaints 0\n$/);
+  });
+
+  it('takes no cubin that is cut short anywhere', async ({ skip }) => {
+    if (nvrtc.problem) skip(nvrtc.problem);
+    const { image } = await native.compileCuda('extern "C" __global__ void f(int* p) { *p = 1; }', 'sm_90');
+    const file = join(folder, 'whole.cubin');
+    writeFileSync(file, image);
+    const { printed } = run(`
+      const device = native.openCuda(0);
+      const cubin = require('fs').readFileSync(${JSON.stringify(file)});
+      const messages = new Set();
+      for (let length = 4; length < cubin.length; length++) {
+        messages.add(failure(() => device.load(cubin.subarray(0, length), 'f')));
+      }
+      print([...messages].join());
+      print(failure(() => device.load(cubin, 'f')));`);
+    // The fake driver knows no cubins: the whole one got as far as that.
+    expect(printed).toBe(
+      'the cubin is cut short\nloading CUDA code failed: CUDA_ERROR_OTHER (said by the fake)\n',
+    );
+  });
+
+  it('gives an Error, and stays clean, whichever call of the driver fails', () => {
+    const calls = [
+      'cuDeviceGet',
+      'cuDevicePrimaryCtxRetain',
+      'cuCtxSetCurrent',
+      'cuStreamCreate',
+      'cuMemAlloc',
+      'cuMemcpyHtoDAsync',
+      'cuModuleLoadData',
+      'cuModuleGetFunction',
+      'cuFuncGetAttribute',
+      'cuEventCreate',
+      'cuStreamBeginCapture',
+      'cuEventRecordWithFlags',
+      'cuLaunchKernel',
+      'cuStreamEndCapture',
+      'cuGraphInstantiate',
+      'cuGraphLaunch',
+      'cuMemcpyDtoHAsync',
+      'cuEventElapsedTime',
+    ];
+    const { printed, log } = run(`
+      async function session() {
+        const device = native.openCuda(0);
+        try {
+          const { tenants, program } = setUp(device);
+          const reads = [{ buffer: tenants[0].c, offset: 0, data: new Uint8Array(16) }];
+          await program.run({ active: [0], writes: [], reads });
+          return (await program.run({ active: [0, 1], writes: [], reads })).milliseconds;
+        } finally {
+          device.close();
+        }
+      }
+      for (const call of ${JSON.stringify(calls)}) {
+        let failed = 0;
+        for (const error of [801, 12345, 700]) {
+          for (let n = 1; n < 4; n++) {
+            process.env.FAKE_CUDA_FAIL = [call, n, error].join(':');
+            const message = await session().then(() => '', (problem) => problem.message);
+            delete process.env.FAKE_CUDA_FAIL;
+            if (message) failed++;
+            if (message && !/ failed: (CUDA_ERROR_|CUDA error 12345$)/.test(message)) print(call + ' ' + n + ' ' + message);
+            if (await session() !== 0.25) print('the next session failed');
+          }
+        }
+        if (failed === 0) print(call + ' never failed');
+      }`);
+    expect(printed).toBe('');
+    expect(log).not.toContain('complaint:');
+  });
+
+  it('says of a device after a kernel fault that it cannot be used, and opens anew', () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const { tenants, program, code } = setUp(device, 'fault');
+      const buffer = tenants[0].a;
+      const round = { active: [0], writes: [], reads: [] };
+      print(await program.run(round).catch((error) => error.message));
+      const later = [
+        () => device.allocate(64),
+        () => device.write({ buffer, offset: 0, data: new Uint8Array(4) }),
+        () => device.read({ buffer, offset: 0, data: new Uint8Array(4) }),
+        () => device.load(image, 'add'),
+        () => device.createProgram([{ code, threads: 1, slots: [tenants[0].slot] }]),
+      ];
+      const messages = [...later.map(failure), await program.run(round).catch((error) => error.message),
+        await program.time([0], 2).catch((error) => error.message)];
+      print([...new Set(messages)].join('|'));
+      device.release(buffer);
+      program.close();
+      device.close();
+      const again = native.openCuda(0);
+      const next = setUp(again);
+      await next.program.run(round);
+      print(download(again, next.tenants[0].c));
+      again.close();`);
+    const reason = 'waiting for the CUDA device failed: CUDA_ERROR_ILLEGAL_ADDRESS (said by the fake)';
+    expect(printed.trim().split('\n')).toEqual([
+      `the CUDA device cannot be used any more: ${reason}`,
+      `the CUDA device cannot be used any more: ${reason}`,
+      '11,22,33,44',
+    ]);
+    expect(log).not.toContain('complaint:');
+  });
+
+  it('reports a driver that is no driver', () => {
+    const script = `
+      const native = require(${JSON.stringify(join(root, 'build/Release/wideword.node'))});
+      console.log(native.probe().cuda.problem);
+      try { native.openCuda(0); } catch (error) { console.log(error.message); }`;
+    const run = (library: string) =>
+      execFileSync(process.execPath, ['-e', script], {
+        encoding: 'utf8',
+        env: { ...process.env, WIDEWORD_LIBCUDA: library },
+      });
+    expect(run('/nowhere.so')).toMatch(/^(no CUDA driver: \/nowhere.so: .*\n)\1$/);
+    expect(run('libc.so.6')).toMatch(/^(the CUDA driver is too old: it lacks cuInit\n)\1$/);
+  });
+});
+
+describe(`the CUDA device${problem ? ` (skipped: ${problem})` : ''}`, () => {
+  const itRuns = it.skipIf(problem);
+  const header = readFileSync(join(root, 'codegen/prelude/slot.h'), 'utf8');
+  const source = `${header}
+    extern "C" __global__ void add(const SlotRow* rows, const unsigned* block_slot) {
+      const unsigned slot = block_slot[blockIdx.x];
+      if (slot == kIdleBlock) return;
+      const SlotRow& row = rows[slot];
+      for (unsigned at = row.begin + (blockIdx.x - row.first_block); at < row.end; at += row.blocks) {
+        const int i = at * blockDim.x + threadIdx.x;
+        if (i < row.size[0]) ((float*)row.operand[2])[i] = ((float*)row.operand[0])[i] + ((float*)row.operand[1])[i];
+      }
+    }
+    extern "C" __global__ void fault(const SlotRow*, const unsigned*) { *(volatile int*)16 = 1; }`;
+
+  itRuns('runs active tenants, and zeroes memory', async () => {
+    const device = native.openCuda(0);
+    const { image } = await native.compileCuda(source, device.target);
+    const add = device.load(image, 'add');
+    const tenants = [1000, 77, 513].map((length) => {
+      const values = Float32Array.from({ length }, (_, i) => Math.sin(i));
+      const buffers = [upload(device, values), upload(device, values), device.allocate(length * 4)];
+      return { length, buffers, expected: values.map((value) => value + value) };
+    });
+    const slots = tenants.map(({ length, buffers }, tenant) =>
+      slot({ tenant, end: Math.ceil(length / 32), blocks: 2, operands: buffers.map(whole), sizes: [length] }),
+    );
+    const program = device.createProgram([{ code: add, threads: 32, slots }]);
+    for (const active of [[1], [0, 2], [], [0, 1, 2]]) {
+      for (const { buffers } of tenants)
+        device.write({ buffer: buffers[2]!, offset: 0, data: new Uint8Array(buffers[2]!.bytes) });
+      expect((await program.run({ active, ...all })).milliseconds).toBeGreaterThan(0);
+      for (const [i, { buffers, length, expected }] of tenants.entries()) {
+        expect(downloadFloats(device, buffers[2]!)).toEqual(
+          active.includes(i) ? expected : new Float32Array(length),
+        );
+      }
+    }
+    const times = await program.time([0, 1, 2], 10);
+    expect(times.every((time) => time > 0 && time < 10)).toBe(true);
+    expect(downloadFloats(device, device.allocate(1 << 20)).every((value) => value === 0)).toBe(true);
+    device.close();
+  });
+
+  itRuns('reports a kernel fault and survives it', async () => {
+    const device = native.openCuda(0);
+    const { image } = await native.compileCuda(source, device.target);
+    const program = device.createProgram([
+      { code: device.load(image, 'fault'), threads: 1, slots: [slot({})] },
+    ]);
+    await expect(program.run({ active: [0], ...all })).rejects.toThrow(/CUDA_ERROR_ILLEGAL_ADDRESS/);
+    expect(() => device.allocate(16)).toThrow(/cannot be used any more/);
+    device.close();
+    expect(native.openCuda(0).allocate(16).bytes).toBe(16);
+  });
+});

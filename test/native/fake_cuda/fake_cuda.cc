@@ -1,0 +1,390 @@
+// A libcuda for machines without a GPU: device memory is host memory, and a "kernel" is a command that modules name.
+// It is strict where the real driver is lenient: a bad handle, a write past an allocation, a call from a thread without
+// the context, work on a capturing stream, or anything still alive when the context goes is recorded as a complaint.
+// The addon opens it through WIDEWORD_LIBCUDA. Environment: FAKE_CUDA_FAIL=<function>:<n>:<error> makes that function's
+// n-th call (from 1) fail; FAKE_CUDA_LOG=<file> receives the complaints and the counts when the context goes.
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/prelude/slot.h"
+
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400,
+       NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
+enum { kMost = 4096, kBytes = 1 << 30 };
+
+using Address = unsigned long long;
+enum Kind { FREE, MEMORY, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXECUTABLE };
+struct Object;
+
+struct Node {
+  unsigned grid, threads;
+  int entry;  // 0: event, 1: add, 2: fault, 3: nothing
+  Address rows, map;
+  Object* event;
+};
+
+struct Object {
+  Kind kind;
+  char* memory;        // MEMORY
+  size_t bytes;
+  int entry;           // FUNCTION
+  Node nodes[64];      // GRAPH, EXECUTABLE, capturing STREAM
+  int node_count;
+  int capturing;
+  int recorded;        // EVENT
+  Object* owner;  // FUNCTION: its module
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static Object* objects[kMost];
+static int retained, made[8], ended[8], launches, contexts, fault, complaints;
+static size_t in_use;
+static __thread int current;
+
+
+static void complain(const char* text) {
+  const char* path = getenv("FAKE_CUDA_LOG");
+  ++complaints;
+  if (!path) return;
+  FILE* file = fopen(path, "a");
+  if (!file) return;
+  fprintf(file, "complaint: %s\n", text);
+  fclose(file);
+}
+
+// Whether this call is to fail, by the environment.
+static int scheduled(const char* name) {
+  static struct { char name[64]; int calls; } counts[64];
+  static char last[128];
+  const char* plan = getenv("FAKE_CUDA_FAIL");
+  if (!plan) return 0;
+  if (strcmp(plan, last) != 0) {  // counting starts with each new plan
+    snprintf(last, sizeof last, "%s", plan);
+    memset(counts, 0, sizeof counts);
+  }
+  char wanted[64];
+  int at = 0, error = 0;
+  if (sscanf(plan, "%63[^:]:%d:%d", wanted, &at, &error) != 3 || strcmp(wanted, name) != 0) return 0;
+  for (int i = 0; i < 64; ++i) {
+    if (counts[i].name[0] == 0) strcpy(counts[i].name, name);
+    if (strcmp(counts[i].name, name) == 0) return ++counts[i].calls == at ? error : 0;
+  }
+  return 0;
+}
+
+#define API(NAME, ...)                                       \
+  extern "C" __attribute__((visibility("default"))) int NAME(__VA_ARGS__)
+#define BEGIN(NAME)                                          \
+  int planned = scheduled(NAME);                             \
+  if (planned) {                                             \
+    if (planned >= 700 && planned < 720 && retained) fault = planned;          \
+    return planned;                                          \
+  }
+#define NEEDS_CONTEXT(NAME)                                  \
+  BEGIN(NAME)                                                \
+  if (!current) {                                            \
+    complain(NAME " without a context");                     \
+    return INVALID_CONTEXT;                                  \
+  }                                                          \
+  if (fault) return fault;
+
+static Object* make(Kind kind) {
+  pthread_mutex_lock(&lock);
+  Object* object = NULL;
+  for (int i = 0; i < kMost && !object; ++i) {
+    if (!objects[i]) objects[i] = object = static_cast<Object*>(calloc(1, sizeof(Object)));
+  }
+  if (object) {
+    object->kind = kind;
+    ++made[kind];
+  }
+  pthread_mutex_unlock(&lock);
+  return object;
+}
+
+static int known(const Object* object, Kind kind) {
+  int found = 0;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < kMost; ++i) found |= object && objects[i] == object && object->kind == kind;
+  pthread_mutex_unlock(&lock);
+  if (!found) complain("a bad handle");
+  return found;
+}
+
+static int finish(Object* object, Kind kind) {
+  if (!known(object, kind)) return INVALID_HANDLE;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < kMost; ++i) {
+    if (objects[i] == object) objects[i] = NULL;
+  }
+  ++ended[kind];
+  pthread_mutex_unlock(&lock);
+  free(object);
+  return SUCCESS;
+}
+
+// The allocation that holds all these bytes.
+static Object* holder(Address address, size_t bytes) {
+  Object* found = NULL;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < kMost && !found; ++i) {
+    Object* object = objects[i];
+    if (!object || object->kind != MEMORY) continue;
+    Address start = (Address)object->memory;
+    if (address >= start && address - start <= object->bytes && object->bytes - (address - start) >= bytes) found = object;
+  }
+  pthread_mutex_unlock(&lock);
+  if (!found) complain("memory outside of allocations");
+  return found;
+}
+
+API(cuInit, unsigned flags) { BEGIN("cuInit") return flags ? INVALID_VALUE : SUCCESS; }
+API(cuDriverGetVersion, int* version) { *version = 13010; return SUCCESS; }
+API(cuGetErrorName, int error, const char** text) {
+  *text = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS"
+        : error == NOT_FOUND ? "CUDA_ERROR_NOT_FOUND" : error == 12345 ? NULL : "CUDA_ERROR_OTHER";
+  return *text ? SUCCESS : INVALID_VALUE;
+}
+API(cuGetErrorString, int error, const char** text) { (void)error; *text = "said by the fake"; return SUCCESS; }
+API(cuDeviceGetCount, int* count) { BEGIN("cuDeviceGetCount") *count = 1; return SUCCESS; }
+API(cuDeviceGet, int* device, int ordinal) { BEGIN("cuDeviceGet") *device = 7; return ordinal == 0 ? SUCCESS : 101; }
+API(cuDeviceGetName, char* name, int length, int device) { (void)device; snprintf(name, length, "Fake GPU"); return SUCCESS; }
+API(cuDeviceGetAttribute, int* value, int attribute, int device) {
+  (void)device;
+  *value = attribute == 16 ? 4 : attribute == 75 ? 9 : 0;
+  return SUCCESS;
+}
+API(cuDeviceTotalMem_v2, size_t* bytes, int device) { (void)device; *bytes = kBytes; return SUCCESS; }
+API(cuDevicePrimaryCtxRetain, void** context, int device) {
+  BEGIN("cuDevicePrimaryCtxRetain")
+  if (device != 7) complain("not our device");
+  ++retained;
+  ++contexts;
+  *context = &retained;
+  return SUCCESS;
+}
+API(cuDevicePrimaryCtxRelease_v2, int device) {
+  if (device != 7 || retained <= 0) complain("a release without a retain");
+  if (--retained > 0) return SUCCESS;
+  fault = 0;
+  for (int i = MEMORY; i <= EXECUTABLE; ++i) {
+    if (made[i] != ended[i]) complain("something is left when the context goes");
+  }
+  const char* path = getenv("FAKE_CUDA_LOG");
+  FILE* file = path ? fopen(path, "a") : NULL;
+  if (file) {
+    fprintf(file, "contexts %d, allocations %d, modules %d, graphs %d, launches %d, complaints %d\n", contexts, made[MEMORY],
+            made[MODULE], made[EXECUTABLE], launches, complaints);
+    fclose(file);
+  }
+  return SUCCESS;
+}
+API(cuCtxSetCurrent, void* context) { BEGIN("cuCtxSetCurrent") current = context != NULL; return SUCCESS; }
+
+API(cuMemAlloc_v2, Address* address, size_t bytes) {
+  NEEDS_CONTEXT("cuMemAlloc")
+  if (bytes == 0) return INVALID_VALUE;
+  if (bytes > kBytes || in_use + bytes > kBytes) return OUT_OF_MEMORY;
+  Object* object = make(MEMORY);
+  object->memory = (char*)aligned_alloc(256, (bytes + 255) / 256 * 256);
+  object->bytes = bytes;
+  in_use += bytes;
+  memset(object->memory, 0xab, bytes);  // the real one does not zero either
+  *address = (Address)object->memory;
+  return SUCCESS;
+}
+API(cuMemFree_v2, Address address) {
+  if (!current) complain("cuMemFree without a context");
+  Object* object = holder(address, 1);
+  if (!object || (Address)object->memory != address) { complain("a free of no allocation"); return INVALID_VALUE; }
+  int zero = 1;
+  for (size_t i = 0; i < object->bytes; ++i) zero &= object->memory[i] == 0;
+  if (!zero && !fault) complain("freed before it was zeroed");
+  in_use -= object->bytes;
+  free(object->memory);
+  finish(object, MEMORY);
+  return fault;
+}
+static int quiet(Object* stream) {
+  if (!known(stream, STREAM)) return INVALID_HANDLE;
+  if (!stream->capturing) return SUCCESS;
+  complain("work on a capturing stream");
+  return CAPTURE_UNSUPPORTED;
+}
+API(cuMemsetD8Async, Address address, unsigned char value, size_t bytes, Object* stream) {
+  NEEDS_CONTEXT("cuMemsetD8Async")
+  int error = quiet(stream);
+  if (error) return error;
+  if (!holder(address, bytes)) return INVALID_VALUE;
+  memset((void*)address, value, bytes);
+  return SUCCESS;
+}
+API(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, Object* stream) {
+  NEEDS_CONTEXT("cuMemcpyHtoDAsync")
+  int error = quiet(stream);
+  if (error) return error;
+  if (!holder(to, bytes)) return INVALID_VALUE;
+  memcpy((void*)to, from, bytes);
+  return SUCCESS;
+}
+API(cuMemcpyDtoHAsync_v2, void* to, Address from, size_t bytes, Object* stream) {
+  NEEDS_CONTEXT("cuMemcpyDtoHAsync")
+  int error = quiet(stream);
+  if (error) return error;
+  if (!holder(from, bytes)) return INVALID_VALUE;
+  memcpy(to, (void*)from, bytes);
+  return SUCCESS;
+}
+API(cuStreamCreate, Object** stream, unsigned flags) {
+  NEEDS_CONTEXT("cuStreamCreate")
+  if (flags != 1) complain("a stream that waits for the default stream");
+  *stream = make(STREAM);
+  return SUCCESS;
+}
+API(cuStreamDestroy_v2, Object* stream) { return finish(stream, STREAM); }
+API(cuStreamSynchronize, Object* stream) {
+  NEEDS_CONTEXT("cuStreamSynchronize")
+  return quiet(stream);
+}
+API(cuStreamBeginCapture_v2, Object* stream, int mode) {
+  NEEDS_CONTEXT("cuStreamBeginCapture")
+  int error = quiet(stream);
+  if (error) return error;
+  if (mode != 1) complain("a capture that other threads disturb");
+  stream->capturing = 1;
+  stream->node_count = 0;
+  return SUCCESS;
+}
+API(cuStreamEndCapture, Object* stream, Object** graph) {
+  if (!known(stream, STREAM)) return INVALID_HANDLE;
+  if (!stream->capturing) { complain("the end of no capture"); return INVALID_VALUE; }
+  stream->capturing = 0;
+  *graph = NULL;
+  NEEDS_CONTEXT("cuStreamEndCapture")
+  *graph = make(GRAPH);
+  memcpy((*graph)->nodes, stream->nodes, sizeof stream->nodes);
+  (*graph)->node_count = stream->node_count;
+  return SUCCESS;
+}
+API(cuGraphInstantiateWithFlags, Object** executable, Object* graph, unsigned long long flags) {
+  NEEDS_CONTEXT("cuGraphInstantiate")
+  if (flags || !known(graph, GRAPH)) return INVALID_VALUE;
+  *executable = make(EXECUTABLE);
+  memcpy((*executable)->nodes, graph->nodes, sizeof graph->nodes);
+  (*executable)->node_count = graph->node_count;
+  return SUCCESS;
+}
+API(cuGraphDestroy, Object* graph) { return finish(graph, GRAPH); }
+API(cuGraphExecDestroy, Object* executable) { return finish(executable, EXECUTABLE); }
+
+// c = a + b, one float a virtual block.
+static int runAdd(const Node* node) {
+  const SlotRow* rows = (const SlotRow*)node->rows;
+  const unsigned* map = (const unsigned*)node->map;
+  for (unsigned block = 0; block < node->grid; ++block) {
+    if (map[block] == kIdleBlock) continue;
+    const SlotRow* row = &rows[map[block]];
+    if (block < row->first_block || block - row->first_block >= row->blocks) complain("a block outside of its slot");
+    for (unsigned at = row->begin + (block - row->first_block); at < row->end; at += row->blocks) {
+      Address to = row->operand[2] + at * sizeof(float);
+      if (!holder(to, sizeof(float))) return ILLEGAL_ADDRESS;
+      *(float*)to = ((const float*)row->operand[0])[at] + ((const float*)row->operand[1])[at];
+    }
+  }
+  return SUCCESS;
+}
+API(cuGraphLaunch, Object* executable, Object* stream) {
+  NEEDS_CONTEXT("cuGraphLaunch")
+  int error = quiet(stream);
+  if (error) return error;
+  if (!known(executable, EXECUTABLE)) return INVALID_HANDLE;
+  ++launches;
+  for (int i = 0; i < executable->node_count; ++i) {
+    const Node* node = &executable->nodes[i];
+    if (node->entry == 0) {
+      if (!known(node->event, EVENT)) return INVALID_HANDLE;
+      node->event->recorded = 1;
+    } else if (node->entry == 1) {
+      if (!holder(node->map, node->grid * sizeof(unsigned))) return ILLEGAL_ADDRESS;
+      int result = runAdd(node);
+      if (result) fault = result;
+    } else if (node->entry == 2) {
+      fault = ILLEGAL_ADDRESS;  // noticed by the next call, as with a real kernel
+    }
+  }
+  return SUCCESS;
+}
+API(cuEventCreate, Object** event, unsigned flags) {
+  NEEDS_CONTEXT("cuEventCreate")
+  if (flags) complain("an event that takes no times");
+  *event = make(EVENT);
+  return SUCCESS;
+}
+API(cuEventDestroy_v2, Object* event) { return finish(event, EVENT); }
+API(cuEventRecordWithFlags, Object* event, Object* stream, unsigned flags) {
+  NEEDS_CONTEXT("cuEventRecordWithFlags")
+  if (!known(event, EVENT) || !known(stream, STREAM)) return INVALID_HANDLE;
+  if (!stream->capturing || flags != 1) return INVALID_VALUE;
+  Node node = {};
+  node.event = event;
+  stream->nodes[stream->node_count++] = node;
+  return SUCCESS;
+}
+API(cuEventElapsedTime, float* milliseconds, Object* start, Object* end) {
+  NEEDS_CONTEXT("cuEventElapsedTime")
+  if (!known(start, EVENT) || !known(end, EVENT)) return INVALID_HANDLE;
+  if (!start->recorded || !end->recorded) return INVALID_VALUE;
+  *milliseconds = 0.25f;
+  return SUCCESS;
+}
+API(cuModuleLoadData, Object** module, const void* image) {
+  NEEDS_CONTEXT("cuModuleLoadData")
+  if (!strstr((const char*)image, ".version")) return NO_BINARY;
+  *module = make(MODULE);
+  return SUCCESS;
+}
+API(cuModuleUnload, Object* module) {
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < kMost; ++i) {
+    if (objects[i] && objects[i]->kind == FUNCTION && objects[i]->owner == module) {
+      free(objects[i]);
+      objects[i] = NULL;
+      ++ended[FUNCTION];
+    }
+  }
+  pthread_mutex_unlock(&lock);
+  return finish(module, MODULE);
+}
+API(cuModuleGetFunction, Object** function, Object* module, const char* name) {
+  NEEDS_CONTEXT("cuModuleGetFunction")
+  if (!known(module, MODULE)) return INVALID_HANDLE;
+  int entry = !strcmp(name, "add") ? 1 : !strcmp(name, "fault") ? 2 : !strcmp(name, "nothing") ? 3 : 0;
+  if (!entry) return NOT_FOUND;
+  *function = make(FUNCTION);
+  (*function)->entry = entry;
+  (*function)->owner = module;
+  return SUCCESS;
+}
+API(cuFuncGetAttribute, int* value, int attribute, Object* function) {
+  NEEDS_CONTEXT("cuFuncGetAttribute")
+  if (!known(function, FUNCTION) || attribute != 0) return INVALID_VALUE;
+  *value = 256;
+  return SUCCESS;
+}
+API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
+    unsigned shared, Object* stream, void** parameters, void** extra) {
+  NEEDS_CONTEXT("cuLaunchKernel")
+  if (!known(function, FUNCTION) || !known(stream, STREAM)) return INVALID_HANDLE;
+  if (!stream->capturing || x == 0 || y != 1 || z != 1 || threads == 0 || threads > 256 || ty != 1 || tz != 1) return INVALID_VALUE;
+  if (shared || extra || stream->node_count >= 64) return INVALID_VALUE;
+  Node node = {};
+  node.entry = function->entry;
+  node.grid = x;
+  node.threads = threads;
+  node.rows = *(Address*)parameters[0];
+  node.map = *(Address*)parameters[1];
+  stream->nodes[stream->node_count++] = node;
+  return SUCCESS;
+}
