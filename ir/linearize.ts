@@ -74,6 +74,7 @@ export function linearize(kernel: Kernel, given: Iterable<Expr> = []): Linear {
 
   const root = open(kernel.domain);
   for (const e of given) root.ids.set(e, next++);
+  const givenCount = next;
   for (const store of kernel.stores) {
     const inner = store.over.length > 0 ? open(store.over, root) : root;
     place(store.value, inner);
@@ -81,10 +82,22 @@ export function linearize(kernel: Kernel, given: Iterable<Expr> = []): Linear {
     root.statements.push({ kind: 'store', store, body: inner === root ? [] : inner.statements });
   }
 
+  // Placing goes outside in, so numbers are given again, in the order in which the statements stand.
+  const numbers = new Map<ValueId, ValueId>([...root.ids.values()].slice(0, givenCount).map((id) => [id, id]));
+  const renumber = (statements: Statement[]): void => {
+    statements.forEach((s, at) => {
+      if (s.kind !== 'let') renumber(s.body);
+      if (s.kind === 'store') return;
+      numbers.set(s.id, numbers.size);
+      statements[at] = { ...s, id: numbers.get(s.id)! };
+    });
+  };
+  renumber(root.statements);
+
   return {
     statements: root.statements,
     idOf(scope, e) {
-      const id = find(scopes.get(scope) ?? root, e);
+      const id = numbers.get(find(scopes.get(scope) ?? root, e) ?? -1);
       if (id === undefined)
         throw new Error(`kernel ${kernel.name}: a value is used where it is not computed`);
       return id;

@@ -1,0 +1,85 @@
+/**
+ * @file Coalescing: every task once, in each tenant's order, one class a word; unlike chains are lined up at their ends.
+ */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Tenant, Word } from '../../ir/program.ts';
+import { coalesce, timeMultiplexed } from '../../passes/coalesce.ts';
+
+/** A tenant whose tasks are of the classes that the letters name; a digit after a letter is its specialised class. */
+function tenant(name: string, classes: readonly string[]): Tenant {
+  const tasks = classes.map((c) => ({
+    name: c,
+    classes: { generic: c[0]!, specialised: c },
+    sizes: [],
+    blocks: 3,
+    operands: [],
+    loc: [],
+  }));
+  return {
+    name,
+    model: {
+      name,
+      target: 'host',
+      inputs: [],
+      outputs: [],
+      tasks,
+      weights: [],
+      weightBytes: 0,
+      arenaBytes: 0,
+    },
+  };
+}
+
+function check(tenants: readonly Tenant[], words: readonly Word[]): void {
+  const done = tenants.map(() => 0);
+  for (const word of words) {
+    expect(word.classes).toHaveLength(1);
+    expect(new Set(word.slots.map((s) => s.tenant)).size).toBe(word.slots.length);
+    for (const slot of word.slots) {
+      expect(slot.task).toBe(done[slot.tenant]!++);
+      expect(tenants[slot.tenant]!.model.tasks[slot.task]!.classes[word.tier]).toBe(word.classes[0]);
+    }
+  }
+  expect(done).toEqual(tenants.map((t) => t.model.tasks.length));
+}
+
+describe('coalesce', () => {
+  it('marches replicas in step', () => {
+    const tenants = [1, 2, 3].map((n) => tenant(`t${n}`, ['a1', 'b1', 'a2']));
+    const words = coalesce(tenants, 'generic');
+    check(tenants, words);
+    expect(words.map((w) => w.slots.length)).toEqual([3, 3, 3]);
+  });
+
+  it('lines up the common tails of unlike chains', () => {
+    const tenants = [tenant('long', ['x1', 'a1', 'b1']), tenant('short', ['a2', 'b1'])];
+    expect(coalesce(tenants, 'generic').map((w) => w.slots.length)).toEqual([1, 2, 2]);
+  });
+
+  it('coalesces over sizes in the generic tier only', () => {
+    const tenants = [tenant('one', ['a1']), tenant('two', ['a2'])];
+    expect(coalesce(tenants, 'generic')).toHaveLength(1);
+    expect(coalesce(tenants, 'specialised')).toHaveLength(2);
+    expect(coalesce(tenants, 'auto').map((w) => w.tier)).toEqual(['generic']);
+    expect(coalesce([tenants[0]!, tenants[0]!], 'auto').map((w) => w.tier)).toEqual(['specialised']);
+  });
+
+  it('keeps every task, once and in order, for any tenants', () => {
+    const chain = fc.array(fc.constantFrom('a1', 'a2', 'b1', 'c1', 'c2'), { maxLength: 12 });
+    fc.assert(
+      fc.property(
+        fc.array(chain, { minLength: 1, maxLength: 6 }),
+        fc.constantFrom('generic', 'specialised', 'auto'),
+        (chains, tier) => {
+          const tenants = chains.map((c, n) => tenant(`t${n}`, c));
+          const words = coalesce(tenants, tier);
+          check(tenants, words);
+          const inTurn = timeMultiplexed(words);
+          check(tenants, inTurn);
+          expect(inTurn.every((w) => w.slots.length === 1)).toBe(true);
+        },
+      ),
+    );
+  });
+});
