@@ -2,7 +2,7 @@
  * @file Folds what follows a Conv, ConvTranspose, Gemm or MatMul channel by channel (BatchNormalization; Mul, Div, Add or
  * Sub with a constant) into its weights and bias: scale * (w x + b) + shift is (scale w) x + (scale b + shift).
  */
-import { type Tensor, makeTensor, reader, tensorOf, writer } from '../ir/tensor.ts';
+import { makeTensor, reader, type Tensor, tensorOf, writer } from '../ir/tensor.ts';
 import { type DType, elementCount, isFloat, sameShape } from '../ir/types.ts';
 import { usersOf } from './dead.ts';
 import type { Attribute, Node, TypedGraph } from './graph.ts';
@@ -44,19 +44,32 @@ export function foldIntoWeights(graph: TypedGraph): TypedGraph {
     for (const from of new Set(node.inputs)) {
       const at = madeAt.get(from);
       const producer = at === undefined ? undefined : nodes[at];
-      if (!producer || users.get(from)?.length !== 1 || outputs.has(from) || producer.outputs[0] !== from) continue;
+      if (!producer || users.get(from)?.length !== 1 || outputs.has(from) || producer.outputs[0] !== from)
+        continue;
       const target = targets[producer.op];
       if (!target || producer.domain !== '') continue;
       const [made, wanted] = [types.get(from)!, types.get(output)!];
-      if (!isFloat(made.dtype) || made.dtype !== wanted.dtype || !sameShape(made.shape, wanted.shape)) continue;
+      if (!isFloat(made.dtype) || made.dtype !== wanted.dtype || !sameShape(made.shape, wanted.shape))
+        continue;
       const axis = target.channelAxis(made.shape.length);
       const map = channelMap(node, from, axis);
-      const parts = map && target.fold(new NodeView(producer, graph.opset, types, constants), map, made.shape[axis]!);
+      const parts =
+        map && target.fold(new NodeView(producer, graph.opset, types, constants), map, made.shape[axis]!);
       if (!parts) continue;
       const inputs = [producer.inputs[0]!, add(`${output}.w`, parts.weights)];
       if (parts.bias) inputs.push(add(`${output}.b`, parts.bias));
       const { op = producer.op, attributes = producer.attributes } = parts;
-      return { from, node: { ...producer, op, attributes, inputs, outputs: [output], name: `${producer.name}+${node.name}` } };
+      return {
+        from,
+        node: {
+          ...producer,
+          op,
+          attributes,
+          inputs,
+          outputs: [output],
+          name: `${producer.name}+${node.name}`,
+        },
+      };
     }
     return undefined;
   }
@@ -71,7 +84,7 @@ export function foldIntoWeights(graph: TypedGraph): TypedGraph {
       return factors && finite({ input: from, scale: factors.scale, shift: factors.bias });
     }
     const place = node.inputs.indexOf(from);
-    if (node.inputs.length !== 2 || (graph.opset < 7 && node.attributes.size > 0)) return undefined;
+    if (node.inputs.length !== 2 || (view.opset < 7 && node.attributes.size > 0)) return undefined;
     const other = view.constant(1 - place);
     const values = other && perChannel(other, view.shape(place), axis);
     if (!values) return undefined;
@@ -97,7 +110,8 @@ const finite = (map: ChannelMap): ChannelMap | undefined =>
 /** The numbers of a constant that varies, broadcast to `shape`, along one axis at most. */
 function perChannel(constant: Tensor, shape: readonly number[], axis: number): number[] | undefined {
   const missing = shape.length - constant.shape.length;
-  const fits = missing >= 0 && constant.shape.every((d, i) => d === 1 || (i + missing === axis && d === shape[axis]));
+  const fits =
+    missing >= 0 && constant.shape.every((d, i) => d === 1 || (i + missing === axis && d === shape[axis]));
   return fits ? Array.from({ length: constant.data.length }, (_, i) => reader(constant)(i)) : undefined;
 }
 
@@ -181,7 +195,9 @@ function withBias(
   const weights = node.constant(1);
   if (!weights || !isFloat(weights.dtype)) return undefined;
   const old = node.constant(2);
-  const oldBias = old && perChannel(old, node.shape(2).length > 1 ? [1, channels] : [channels], node.shape(2).length > 1 ? 1 : 0);
+  const oldBias =
+    old &&
+    perChannel(old, node.shape(2).length > 1 ? [1, channels] : [channels], node.shape(2).length > 1 ? 1 : 0);
   if (node.has(2) && !oldBias) return undefined;
   const at = (list: readonly number[] | undefined, c: number, otherwise: number): number =>
     list === undefined ? otherwise : list.length === 1 ? list[0]! : list[c]!;
@@ -194,7 +210,11 @@ function withBias(
   return { weights: scaled, bias: tensorOf(weights.dtype satisfies DType, [channels], values) };
 }
 
-function scaledBy(tensor: Tensor, { length, channelOf }: Stretches, factorOf: (channel: number) => number): Tensor {
+function scaledBy(
+  tensor: Tensor,
+  { length, channelOf }: Stretches,
+  factorOf: (channel: number) => number,
+): Tensor {
   const out = makeTensor(tensor.dtype, tensor.shape);
   const { data } = out;
   const read = reader(tensor);

@@ -16,6 +16,8 @@ export interface Node {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: ReadonlyMap<string, Attribute>;
+  /** The opset that the node is written in, if not the graph's: so it is for nodes that we made ourselves. */
+  readonly opset?: number;
 }
 
 /** A graph's input, with the dimensions that the model leaves open as their names. */

@@ -5,17 +5,17 @@ import type { Module } from '../ir/module.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { lowerGraph } from './lower.ts';
 import { readModel } from './onnx/reader.ts';
-import { type Precision, convertPrecision } from './precision.ts';
+import { convertPrecision, type Precision } from './precision.ts';
 import type { InputShapes } from './shapes.ts';
 import { simplify } from './simplify.ts';
 import { typeGraph } from './typing.ts';
 
-export { InputError, Unsupported, type Refusal } from './errors.ts';
+export { InputError, type Refusal, Unsupported } from './errors.ts';
 export type { Attribute, Graph, GraphInput, Node, TypedGraph } from './graph.ts';
 export { lowerGraph } from './lower.ts';
 export { readModel, readTensor } from './onnx/reader.ts';
 export { opRules } from './ops/index.ts';
-export { type Precision, convertPrecision } from './precision.ts';
+export { convertPrecision, type Precision } from './precision.ts';
 export type { InputShapes } from './shapes.ts';
 export { simplify } from './simplify.ts';
 export { typeGraph } from './typing.ts';
@@ -35,7 +35,10 @@ export interface LowerOptions {
  * Reads, types, simplifies and lowers a model.
  * @throws InputError if the file or the shapes are at fault, Unsupported if the model uses what we do not have.
  */
-export function lowerOnnx(bytes: Uint8Array, { name, shapes, fixed, precision = 'fp32' }: LowerOptions): Module {
+export function lowerOnnx(
+  bytes: Uint8Array,
+  { name, shapes, fixed, precision = 'fp32' }: LowerOptions,
+): Module {
   const graph = simplify(typeGraph(readModel(bytes, name), shapes, fixed));
   return lowerGraph(convertPrecision(graph, precision));
 }

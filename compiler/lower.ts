@@ -6,7 +6,7 @@ import { buffer, indicesFor, kernel, load, store } from '../ir/build.ts';
 import type { Call } from '../ir/kernel.ts';
 import type { Module, ModuleOutput } from '../ir/module.ts';
 import type { Tensor } from '../ir/tensor.ts';
-import { type TensorType, elementCount } from '../ir/types.ts';
+import { elementCount, type TensorType } from '../ir/types.ts';
 import { type Refusal, Unsupported } from './errors.ts';
 import type { TypedGraph } from './graph.ts';
 import { lowerNode, rootOf } from './lower_node.ts';
@@ -36,7 +36,7 @@ export function lowerGraph(graph: TypedGraph): Module {
     } catch (e) {
       if (e instanceof Unsupported) refusals.push(...e.refusals);
       else if (e instanceof TypeError || e instanceof RangeError) {
-        refusals.push({ node, opset: graph.opset, reason: e.message });
+        refusals.push({ node, opset: graph.opset, reason: `it is malformed (${e.message})` });
       } else throw e;
     }
   }
@@ -46,14 +46,19 @@ export function lowerGraph(graph: TypedGraph): Module {
 
 /** Turns what lowering collected into a module. */
 function link(graph: TypedGraph, out: Lowering): Module {
-  const constantOf = (value: string): Tensor | undefined => graph.constants.get(value) ?? out.constants.get(value);
+  const constantOf = (value: string): Tensor | undefined =>
+    graph.constants.get(value) ?? out.constants.get(value);
   const isEmpty = (value: string): boolean => elementCount(out.type(value).shape) === 0;
   let calls = out.calls.map(
     (call): Call => ({ ...call, inputs: call.inputs.map((value) => rootOf(value, out.views)) }),
   );
   calls = calls.filter((call) => !call.outputs.every(isEmpty));
 
-  const fixed = new Set([...graph.inputs.map((i) => i.name), ...graph.constants.keys(), ...out.constants.keys()]);
+  const fixed = new Set([
+    ...graph.inputs.map((i) => i.name),
+    ...graph.constants.keys(),
+    ...out.constants.keys(),
+  ]);
   // What a call makes for an output takes the output's name, and with that its shape.
   const renamed = new Map<string, string>();
   const copies: Call[] = [];
@@ -98,7 +103,11 @@ function copy(from: string, to: string, { dtype, shape }: TensorType): Call {
   const x = buffer('x0', dtype, shape);
   const y = buffer('y0', dtype, shape);
   const at = indicesFor(shape);
-  return { kernel: kernel('copy', [x], [y], at, [store(y, at, load(x, at))], [to]), inputs: [from], outputs: [to] };
+  return {
+    kernel: kernel('copy', [x], [y], at, [store(y, at, load(x, at))], [to]),
+    inputs: [from],
+    outputs: [to],
+  };
 }
 
 function withoutDead(calls: readonly Call[], outputs: readonly string[]): Call[] {

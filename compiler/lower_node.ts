@@ -21,7 +21,11 @@ export function lowerNode(view: NodeView, rule: OpRule, out: Lowering): void {
   const [unread] = view.unread;
   if (unread !== undefined) throw view.unsupported(`attribute ${unread} is not supported`);
   // A rule may forget an output that only few models use; that must not show as a missing buffer much later.
-  const made = new Set([...out.calls.flatMap((c) => c.outputs), ...out.views.keys(), ...out.constants.keys()]);
+  const made = new Set([
+    ...out.calls.flatMap((c) => c.outputs),
+    ...out.views.keys(),
+    ...out.constants.keys(),
+  ]);
   view.node.outputs.forEach((name, i) => {
     if (name !== '' && !made.has(name) && elementCount(out.type(name).shape) > 0) {
       throw view.unsupported(`its output ${i} is not supported`);

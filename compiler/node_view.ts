@@ -2,19 +2,24 @@
  * @file What an operator's rule sees of its node: types of the inputs, constants, attributes with defaults.
  */
 import { type Tensor, toNumbers } from '../ir/tensor.ts';
-import { type TensorType, formatType } from '../ir/types.ts';
-import { Unsupported, quoted } from './errors.ts';
+import { formatType, type TensorType } from '../ir/types.ts';
+import { quoted, Unsupported } from './errors.ts';
 import type { Attribute, Graph, Node } from './graph.ts';
 
 export class NodeView {
   readonly #read = new Set<string>();
 
+  /** The opset that says what the node means. */
+  readonly opset: number;
+
   constructor(
     readonly node: Node,
-    readonly opset: number,
+    graphOpset: number,
     private readonly types: ReadonlyMap<string, TensorType>,
     private readonly constants: ReadonlyMap<string, Tensor>,
-  ) {}
+  ) {
+    this.opset = node.opset ?? graphOpset;
+  }
 
   /** True if the optional input is there. */
   has(i: number): boolean {
@@ -70,6 +75,13 @@ export class NodeView {
     return toNumbers(tensor);
   }
 
+  /** The numbers of an input that must be there and known at compile time. */
+  knownNumbers(i: number): number[] {
+    const values = this.numbers(i);
+    if (!values) throw this.unsupported(`input ${i} is missing`);
+    return values;
+  }
+
   int(name: string, otherwise: number): number;
   int(name: string): number | undefined;
   int(name: string, otherwise?: number): number | undefined {
@@ -82,6 +94,10 @@ export class NodeView {
 
   ints(name: string): readonly number[] | undefined {
     return this.attribute(name, isNumbers, 'a list of numbers');
+  }
+
+  strings(name: string): readonly string[] | undefined {
+    return this.attribute(name, isStrings, 'a list of strings');
   }
 
   string(name: string, otherwise: string): string {
@@ -144,3 +160,6 @@ export class NodeView {
 
 const isNumbers = (v: Attribute): v is readonly number[] =>
   Array.isArray(v) && v.every((x) => typeof x === 'number');
+
+const isStrings = (v: Attribute): v is readonly string[] =>
+  Array.isArray(v) && v.every((x) => typeof x === 'string');

@@ -2,8 +2,8 @@
  * @file Changes the precision that a model runs in. Kernels widen halves to f32 when they load, so sums, exponentials and
  * the like are computed in f32 whatever values are stored in.
  */
-import { type Tensor, converted, reader, writer } from '../ir/tensor.ts';
-import { type TensorType, dtypes } from '../ir/types.ts';
+import { converted, reader, type Tensor, writer } from '../ir/tensor.ts';
+import { dtypes, type TensorType } from '../ir/types.ts';
 import { type Refusal, Unsupported } from './errors.ts';
 import type { Attribute, Node, TypedGraph } from './graph.ts';
 import { NodeView } from './node_view.ts';
@@ -71,8 +71,14 @@ class Converter {
       return half;
     });
     const attributes = new Map(node.attributes);
-    if (node.op === 'Cast' && attributes.get('to') === elemTypeOf('f32')) attributes.set('to', elemTypeOf('f16'));
-    return { ...node, attributes, inputs, outputs: node.outputs.map((name) => this.#names.get(name) ?? name) };
+    if (node.op === 'Cast' && attributes.get('to') === elemTypeOf('f32'))
+      attributes.set('to', elemTypeOf('f16'));
+    return {
+      ...node,
+      attributes,
+      inputs,
+      outputs: node.outputs.map((name) => this.#names.get(name) ?? name),
+    };
   }
 
   /** Appends a node and types what it makes. */

@@ -2,7 +2,7 @@
  * @file Settles the shapes of a model's inputs: what the model says, what the caller says, and the rule that an open
  * leading dimension is a batch of one.
  */
-import { type TensorType, dtypes, elementCount } from '../ir/types.ts';
+import { dtypes, elementCount, type TensorType } from '../ir/types.ts';
 import { InputError, quoted } from './errors.ts';
 import type { Graph, GraphInput } from './graph.ts';
 
@@ -45,22 +45,30 @@ function bind(input: GraphInput, shape: readonly number[], sizes: Map<string, nu
       if (dim !== size) throw wrong(`the model fixes dimension ${d} to ${dim}`);
     } else if (dim !== '?') {
       const before = sizes.get(dim);
-      if (before !== undefined && before !== size) throw wrong(`dimension ${quoted(dim)} is ${before} elsewhere`);
+      if (before !== undefined && before !== size)
+        throw wrong(`dimension ${quoted(dim)} is ${before} elsewhere`);
       sizes.set(dim, size);
     }
   });
 }
 
-function resolve(input: GraphInput, given: readonly number[] | undefined, sizes: Map<string, number>): TensorType {
+function resolve(
+  input: GraphInput,
+  given: readonly number[] | undefined,
+  sizes: Map<string, number>,
+): TensorType {
   const { name, dtype } = input;
   if (input.unranked && !given) {
     throw new InputError(`input ${quoted(name)} has no shape in the model; give it: --shape ${name}=1,...`);
   }
-  const dims = given ?? input.shape.map((d, i) => (typeof d === 'number' ? d : (sizes.get(d) ?? (i === 0 ? 1 : d))));
+  const dims =
+    given ?? input.shape.map((d, i) => (typeof d === 'number' ? d : (sizes.get(d) ?? (i === 0 ? 1 : d))));
   const shape = dims.filter((d) => typeof d === 'number');
   if (shape.length < dims.length) {
     // The option is spelled out, with a letter for what only the user knows.
-    const letters = dims.map((d, i) => (typeof d === 'number' ? d : `<${/^\w{1,12}$/.test(d) ? d : `size${i}`}>`));
+    const letters = dims.map((d, i) =>
+      typeof d === 'number' ? d : `<${/^\w{1,12}$/.test(d) ? d : `size${i}`}>`,
+    );
     throw new InputError(
       `input ${quoted(name)} leaves dimensions open: [${input.shape.map((d) => (typeof d === 'number' ? d : '?'))}]; ` +
         `give its shape: --shape ${name}=${letters.join(',')}`,

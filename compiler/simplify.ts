@@ -7,7 +7,8 @@ import { foldIntoWeights } from './fold_weights.ts';
 import type { Node, TypedGraph } from './graph.ts';
 
 /** The same function with fewer nodes. */
-export const simplify = (graph: TypedGraph): TypedGraph => withoutDead(foldIntoWeights(withoutIdentities(graph)));
+export const simplify = (graph: TypedGraph): TypedGraph =>
+  withoutDead(foldIntoWeights(withoutIdentities(graph)));
 
 /** Removes nodes that pass their input on; one that makes a graph output stays, since outputs have names to keep. */
 export function withoutIdentities(graph: TypedGraph): TypedGraph {

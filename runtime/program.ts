@@ -52,7 +52,6 @@ export class LoadedProgram {
   readonly #words: NativeProgram;
   readonly #tenantOf: ReadonlyMap<string, number>;
   readonly #queues: Waiting[][];
-  readonly #others: NativeProgram[] = [];
   #pumping = false;
   #closed = false;
 
@@ -110,9 +109,15 @@ export class LoadedProgram {
 
   /** Milliseconds of each of `rounds` rounds of all tenants, on whatever the inputs hold; `words` if not the program's own. */
   async time(rounds: number, words?: readonly Word[]): Promise<number[]> {
-    const program = words ? this.#assemble(words) : this.#words;
-    if (words) this.#others.push(program);
-    return [...(await program.time([...this.tenants.keys()], rounds))];
+    if (this.#closed) throw new Error('the program is closed');
+    const everyone = [...this.tenants.keys()];
+    if (!words) return [...(await this.#words.time(everyone, rounds))];
+    const program = this.#assemble(words);
+    try {
+      return [...(await program.time(everyone, rounds))];
+    } finally {
+      program.close();
+    }
   }
 
   /** Clears and gives back the tenants' memory. Waiting requests are rejected. */
@@ -121,7 +126,7 @@ export class LoadedProgram {
     this.#closed = true;
     for (const queue of this.#queues)
       for (const w of queue.splice(0)) w.reject(new Error('the program is closed'));
-    for (const program of [this.#words, ...this.#others]) program.close();
+    this.#words.close();
     for (const { weights, arena } of this.#memory) {
       this.device.release(weights);
       this.device.release(arena);

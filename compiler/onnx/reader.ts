@@ -4,19 +4,19 @@
  * InputError.
  */
 import type { Tensor } from '../../ir/tensor.ts';
-import { InputError, type Refusal, Unsupported, quoted } from '../errors.ts';
+import { InputError, quoted, type Refusal, Unsupported } from '../errors.ts';
 import type { Attribute, Graph, GraphInput, Node } from '../graph.ts';
 import {
   type AttributeProto,
+  decodeModel,
+  decodeTensor,
   type GraphProto,
   type ModelProto,
   type NodeProto,
   type TensorProto,
   type ValueInfoProto,
-  decodeModel,
-  decodeTensor,
 } from './schema.ts';
-import { TensorProblem, dtypeOf, elemTypeName, tensorFrom } from './tensors.ts';
+import { dtypeOf, elemTypeName, TensorProblem, tensorFrom } from './tensors.ts';
 
 /** How deep branches may nest; deeper is hostile. */
 const maxDepth = 16;
@@ -27,7 +27,8 @@ const maxDepth = 16;
  * @throws InputError if the bytes are not an ONNX model, Unsupported if its values are of kinds we do not have.
  */
 export function readModel(bytes: Uint8Array, name: string): Graph {
-  const fault = (what: string) => new InputError(`${quoted(name).slice(1, -1)} is not an ONNX model: ${what}`);
+  const fault = (what: string) =>
+    new InputError(`${quoted(name).slice(1, -1)} is not an ONNX model: ${what}`);
   const model = attempt(() => decodeModel(bytes), fault);
   if (!model.graph) throw fault('it has no graph');
   const version = model.irVersion.toNumber();
@@ -47,7 +48,9 @@ export function readTensor(bytes: Uint8Array): Tensor & { readonly name: string 
     return { ...tensorFrom(proto), name: proto.name };
   } catch (e) {
     if (!(e instanceof TensorProblem)) throw e;
-    throw e.kind === 'unsupported' ? new Unsupported([{ value: proto.name, reason: e.message }]) : fault(e.message);
+    throw e.kind === 'unsupported'
+      ? new Unsupported([{ value: proto.name, reason: e.message }])
+      : fault(e.message);
   }
 }
 
@@ -107,7 +110,8 @@ class GraphReader {
     const nodes = this.nodes(proto, made, outer, depth);
     const outputs = proto.output.map((o) => o.name);
     for (const output of outputs) {
-      if (!made.has(output) && !outer.has(output)) throw this.fault(`output ${quoted(output)} is not made by any node`);
+      if (!made.has(output) && !outer.has(output))
+        throw this.fault(`output ${quoted(output)} is not made by any node`);
     }
     if (new Set(outputs).size !== outputs.length) throw this.fault('an output is listed twice');
     return { name, opset: this.opset, inputs, outputs, nodes, constants };
@@ -123,7 +127,12 @@ class GraphReader {
         const why = later.has(input) ? 'before it is made' : 'which nothing makes';
         throw this.fault(`node ${quoted(name)} uses ${quoted(input)} ${why}`);
       }
-      const node = this.node(n, name, new Set([...(n.attribute.some((a) => a.g) ? [...outer, ...made] : [])]), depth);
+      const node = this.node(
+        n,
+        name,
+        new Set([...(n.attribute.some((a) => a.g) ? [...outer, ...made] : [])]),
+        depth,
+      );
       for (const output of n.output.filter((o) => o !== '')) {
         if (made.has(output) || outer.has(output)) throw this.fault(`value ${quoted(output)} is made twice`);
         made.add(output);
@@ -145,7 +154,8 @@ class GraphReader {
     };
     const refuse = (reason: string): void => void this.refusals.push({ node, opset: this.opset, reason });
     for (const a of proto.attribute) {
-      if (attributes.has(a.name)) throw this.fault(`node ${quoted(name)} has attribute ${quoted(a.name)} twice`);
+      if (attributes.has(a.name))
+        throw this.fault(`node ${quoted(name)} has attribute ${quoted(a.name)} twice`);
       const value = this.attribute(a, `${name}.${a.name}`, visible, depth, refuse);
       if (value !== undefined) attributes.set(a.name, value);
     }
@@ -203,9 +213,18 @@ class GraphReader {
     if (name === '') throw this.fault('an input has no name');
     if (!type && loose) return { name, dtype: 'f32', shape: [], unranked: true };
     if (!type?.tensorType) {
-      const kind = type?.sequenceType ? 'sequence' : type?.mapType ? 'map' : type?.optionalType ? 'optional' : undefined;
+      const kind = type?.sequenceType
+        ? 'sequence'
+        : type?.mapType
+          ? 'map'
+          : type?.optionalType
+            ? 'optional'
+            : undefined;
       if (!kind && !type?.sparseTensorType) throw this.fault(`input ${quoted(name)} has no type`);
-      this.refusals.push({ value: name, reason: `of type ${kind ?? 'sparse tensor'}; only tensors are supported` });
+      this.refusals.push({
+        value: name,
+        reason: `of type ${kind ?? 'sparse tensor'}; only tensors are supported`,
+      });
       return undefined;
     }
     const { elemType, shape } = type.tensorType;
@@ -234,4 +253,5 @@ function guessType(a: AttributeProto): number {
   return own('f') ? 1 : own('i') ? 2 : own('s') ? 3 : 0;
 }
 
-const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+/** A string attribute; one that is not there at all decodes to an empty list. */
+const text = (bytes: Uint8Array | readonly []): string => new TextDecoder().decode(Uint8Array.from(bytes));

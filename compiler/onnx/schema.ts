@@ -6,7 +6,12 @@ import protobuf from 'protobufjs/light.js';
 
 const one = (id: number, type: string) => ({ id, type });
 const many = (id: number, type: string) => ({ id, type, rule: 'repeated' as const });
-const packed = (id: number, type: string) => ({ id, type, rule: 'repeated' as const, options: { packed: true } });
+const packed = (id: number, type: string) => ({
+  id,
+  type,
+  rule: 'repeated' as const,
+  options: { packed: true },
+});
 
 const schema: protobuf.INamespace = {
   nested: {
@@ -182,8 +187,10 @@ export const decodeModel = (bytes: Uint8Array): ModelProto =>
 export const decodeTensor = (bytes: Uint8Array): TensorProto =>
   root.lookupType('TensorProto').decode(bytes) as unknown as TensorProto;
 
-/** Encodes a model given as plain fields: for tests, which build their models with it. */
-export const encodeModel = (model: object): Uint8Array => {
-  const type = root.lookupType('ModelProto');
-  return type.encode(type.fromObject(model)).finish();
+/** Encodes a message given as plain fields: for tests, which build their models and data with it. */
+const encode = (message: string, fields: object): Uint8Array => {
+  const type = root.lookupType(message);
+  return type.encode(type.fromObject(fields)).finish();
 };
+export const encodeModel = (model: object): Uint8Array => encode('ModelProto', model);
+export const encodeTensor = (tensor: object): Uint8Array => encode('TensorProto', tensor);

@@ -1,7 +1,7 @@
 /**
  * @file Tensors in ONNX files: element types, and the several places where a TensorProto may keep its data.
  */
-import { type Tensor, type TypedArray, bytesOf, makeArray } from '../../ir/tensor.ts';
+import { bytesOf, makeArray, type Tensor, type TypedArray } from '../../ir/tensor.ts';
 import { type DType, dtypes } from '../../ir/types.ts';
 import type { TensorProto } from './schema.ts';
 
@@ -19,9 +19,33 @@ const known: ReadonlyMap<number, DType> = new Map([
 
 /** ONNX's names of its element types, for messages. */
 const names = [
-  'undefined', 'float', 'uint8', 'int8', 'uint16', 'int16', 'int32', 'int64', 'string', 'bool', 'float16', 'double',
-  'uint32', 'uint64', 'complex64', 'complex128', 'bfloat16', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2',
-  'float8e5m2fnuz', 'uint4', 'int4', 'float4e2m1', 'float8e8m0', 'uint2', 'int2',
+  'undefined',
+  'float',
+  'uint8',
+  'int8',
+  'uint16',
+  'int16',
+  'int32',
+  'int64',
+  'string',
+  'bool',
+  'float16',
+  'double',
+  'uint32',
+  'uint64',
+  'complex64',
+  'complex128',
+  'bfloat16',
+  'float8e4m3fn',
+  'float8e4m3fnuz',
+  'float8e5m2',
+  'float8e5m2fnuz',
+  'uint4',
+  'int4',
+  'float4e2m1',
+  'float8e8m0',
+  'uint2',
+  'int2',
 ];
 
 /** The element type of an ONNX number; undefined if it is not one that we compute with. */
@@ -47,7 +71,10 @@ export class TensorProblem extends Error {
 export function tensorFrom(proto: TensorProto): Tensor {
   const { dataType, rawData } = proto;
   if (proto.dataLocation === 1 || proto.externalData.length > 0) {
-    throw new TensorProblem('unsupported', 'its data is in another file (external data); save the model as one file');
+    throw new TensorProblem(
+      'unsupported',
+      'its data is in another file (external data); save the model as one file',
+    );
   }
   const dtype = dtypeOf(dataType);
   if (!dtype) throw new TensorProblem('unsupported', `element type ${elemTypeName(dataType)}`);
@@ -57,7 +84,10 @@ export function tensorFrom(proto: TensorProto): Tensor {
   const { bytes } = dtypes[dtype];
   if (rawData.length > 0) {
     if (rawData.length !== count * bytes) {
-      throw new TensorProblem('fault', `[${shape}] needs ${count * bytes} bytes of data, it has ${rawData.length}`);
+      throw new TensorProblem(
+        'fault',
+        `[${shape}] needs ${count * bytes} bytes of data, it has ${rawData.length}`,
+      );
     }
     const data = makeArray(dtype, count);
     bytesOf({ dtype, shape, data }).set(rawData);

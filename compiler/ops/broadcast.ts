@@ -2,7 +2,7 @@
  * @file Broadcasting: numpy's rules, which ONNX has since opset 7, and the explicit `broadcast` and `axis` attributes
  * from before.
  */
-import { type AffineLike, type Index, affine } from '../../ir/affine.ts';
+import { type AffineLike, affine, type Index } from '../../ir/affine.ts';
 import type { NodeView } from '../node_view.ts';
 
 /** The common shape of several under broadcasting; refuses shapes that do not fit. */

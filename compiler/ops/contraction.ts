@@ -15,19 +15,23 @@ import { type Window, windowOf } from './window.ts';
 /** Conv: x[n,c,spatial…] with w[oc, c/group, kernel…] and an optional bias[oc]. */
 const conv: OpRule = {
   infer(node) {
-    requireFloat(node);
+    requireNumbers(node);
     const x = node.shape(0);
     const w = node.shape(1);
     const window = convWindow(node);
     const groups = node.int('group', 1);
-    node.require(x[1] === w[1]! * groups && w[0]! % groups === 0, `${x[1]} channels, weights [${w}], ${groups} groups`);
+    node.require(
+      x[1] === w[1]! * groups && w[0]! % groups === 0,
+      `${x[1]} channels, weights [${w}], ${groups} groups`,
+    );
     return [{ dtype: node.type(0).dtype, shape: [x[0]!, w[0]!, ...window.map((d) => d.out)] }];
   },
 
   lower(node, out) {
     const window = convWindow(node);
     const groups = node.int('group', 1);
-    const letters = window.length <= 3 ? ['d', 'h', 'w'].slice(-window.length) : window.map((_, d) => `s${d}`);
+    const letters =
+      window.length <= 3 ? ['d', 'h', 'w'].slice(-window.length) : window.map((_, d) => `s${d}`);
     const inputs = node.node.inputs.filter((name) => name !== '');
     const name = `conv${window.map((d) => d.kernel).join('x')}`;
     out.emit(node, name, inputs, [node.node.outputs[0]!], ([x, w, bias], [y]) => {
@@ -41,12 +45,14 @@ const conv: OpRule = {
       const at = window.map((d, i) => index(`o${letters[i]}`, d.out));
       const k = window.map((d, i) => index(`k${letters[i]}`, d.kernel));
       const channel = add(...group.map((g) => mul(g, perGroup)), ...inGroup);
-      const inside = window.map((d, i) =>
-        add(mul(at[i]!, d.stride), mul(k[i]!, d.dilation), -d.padBegin),
-      );
+      const inside = window.map((d, i) => add(mul(at[i]!, d.stride), mul(k[i]!, d.dilation), -d.padBegin));
       const padded = window.some((d) => d.padBegin > 0 || d.padEnd > 0);
       const xAt = [n, add(...group.map((g) => mul(g, ic.extent)), ic), ...inside];
-      const product = op('mul', widen(load(x!, xAt, padded ? 0 : undefined)), widen(load(w!, [channel, ic, ...k])));
+      const product = op(
+        'mul',
+        widen(load(x!, xAt, padded ? 0 : undefined)),
+        widen(load(w!, [channel, ic, ...k])),
+      );
       const sum = reduce('sum', [ic, ...k], product);
       const value = bias ? op('add', sum, widen(load(bias, [channel]))) : sum;
       const domain = [n, ...group, ...inGroup, ...at];
@@ -65,7 +71,7 @@ function convWindow(node: NodeView): Window {
 /** MatMul with numpy's rules: leading dimensions broadcast, a vector is a row or a column. */
 const matmul: OpRule = {
   infer(node) {
-    requireFloat(node);
+    requireNumbers(node);
     const { batch, m, n, a, b } = matmulShapes(node);
     const shape = [...batch, ...(a.length === 1 ? [] : [m]), ...(b.length === 1 ? [] : [n])];
     return [{ dtype: node.type(0).dtype, shape }];
@@ -110,9 +116,16 @@ function matmulShapes(node: NodeView) {
 /** Gemm: alpha * op(a) op(b) + beta * c. */
 const gemm: OpRule = {
   infer(node) {
-    requireFloat(node);
+    requireNumbers(node);
     const { m, n } = gemmSizes(node);
-    if (node.has(2)) broadcastShape(node, [node.shape(2), [m, n]]);
+    if (node.has(2)) {
+      const [rows, columns] = broadcastShape(node, [node.shape(2), [m, n]]).slice(-2);
+      node.require(
+        node.shape(2).length <= 2 && rows === m && columns === n,
+        `bias of shape [${node.shape(2)}]`,
+      );
+    }
+    if (node.opset < 7) node.ignore('broadcast');
     return [{ dtype: node.type(0).dtype, shape: [m, n] }];
   },
 
@@ -148,9 +161,10 @@ function gemmSizes(node: NodeView) {
   return { m, n, k, transA, transB };
 }
 
-function requireFloat(node: NodeView): void {
+/** Floats, or the i32 that products of quantized values are summed in. */
+function requireNumbers(node: NodeView): void {
   const { dtype } = node.type(0);
-  node.require(dtypes[dtype].kind === 'float', `element type ${dtype}`);
+  node.require(dtypes[dtype].kind === 'float' || dtype === 'i32', `element type ${dtype}`);
   node.require(node.type(1).dtype === dtype, `element types ${dtype} and ${node.type(1).dtype}`);
 }
 

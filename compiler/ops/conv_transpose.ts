@@ -20,15 +20,22 @@ interface TransposedDim {
 function transposedWindow(node: NodeView): TransposedDim[] {
   const spatial = node.shape(0).slice(2);
   const kernel = node.ints('kernel_shape') ?? node.shape(1).slice(2);
-  const list = (name: string, value: number): readonly number[] => node.ints(name) ?? spatial.map(() => value);
+  const list = (name: string, value: number): readonly number[] =>
+    node.ints(name) ?? spatial.map(() => value);
   const [strides, dilations, extra] = [list('strides', 1), list('dilations', 1), list('output_padding', 0)];
   const pads = node.ints('pads') ?? spatial.flatMap(() => [0, 0]);
   const wanted = node.ints('output_shape');
   const autoPad = node.string('auto_pad', 'NOTSET');
   node.require(['NOTSET', 'SAME_UPPER', 'SAME_LOWER', 'VALID'].includes(autoPad), `auto_pad ${autoPad}`);
   const lists = [kernel, strides, dilations, extra, ...(wanted ? [wanted] : [])];
-  node.require(lists.every((l) => l.length === spatial.length) && pads.length === 2 * spatial.length, 'lists of another rank');
-  node.require([...kernel, ...strides, ...dilations].every((v) => v > 0), 'a size below 1');
+  node.require(
+    lists.every((l) => l.length === spatial.length) && pads.length === 2 * spatial.length,
+    'lists of another rank',
+  );
+  node.require(
+    [...kernel, ...strides, ...dilations].every((v) => v > 0),
+    'a size below 1',
+  );
   return spatial.map((extent, d) => {
     const common = { kernel: kernel[d]!, stride: strides[d]!, dilation: dilations[d]! };
     const full = common.stride * (extent - 1) + extra[d]! + (kernel[d]! - 1) * common.dilation + 1;
@@ -56,10 +63,16 @@ export const convTranspose: OpRule = {
     for (const t of node.inputTypes) node.require(t.dtype === dtype, `element types ${dtype} and ${t.dtype}`);
     const groups = node.int('group', 1);
     node.require(x.length >= 3 && w.length === x.length, `shapes [${x}] and [${w}]`);
-    node.require(groups > 0 && x[1] === w[0] && w[0]! % groups === 0, `${x[1]} channels, weights [${w}], ${groups} groups`);
+    node.require(
+      groups > 0 && x[1] === w[0] && w[0]! % groups === 0,
+      `${x[1]} channels, weights [${w}], ${groups} groups`,
+    );
     if (node.has(2)) node.require(node.shape(2)[0] === w[1]! * groups, `bias of shape [${node.shape(2)}]`);
     const kernel = node.ints('kernel_shape') ?? w.slice(2);
-    node.require(kernel.every((k, i) => k === w[i + 2]), `kernel_shape [${kernel}] for weights [${w}]`);
+    node.require(
+      kernel.every((k, i) => k === w[i + 2]),
+      `kernel_shape [${kernel}] for weights [${w}]`,
+    );
     return [{ dtype, shape: [x[0]!, w[1]! * groups, ...transposedWindow(node).map((d) => d.out)] }];
   },
 

@@ -16,7 +16,15 @@ import { clamp } from './scalar.ts';
 /** The element type that an attribute names by ONNX's number (in the first opsets, by its name). */
 export function dtypeAttribute(node: NodeView, name: string, otherwise?: DType): DType {
   if (node.opset < 6 && typeof node.node.attributes.get(name) === 'string') {
-    const byName = { FLOAT: 'f32', FLOAT16: 'f16', INT32: 'i32', INT64: 'i64', BOOL: 'i1', UINT8: 'u8', INT8: 'i8' };
+    const byName = {
+      FLOAT: 'f32',
+      FLOAT16: 'f16',
+      INT32: 'i32',
+      INT64: 'i64',
+      BOOL: 'i1',
+      UINT8: 'u8',
+      INT8: 'i8',
+    };
     const spelled = byName[node.string(name, '') as keyof typeof byName];
     if (!spelled) throw node.unsupported(`element type ${node.string(name, '')}`);
     return spelled as DType;
@@ -51,7 +59,15 @@ const where: OpRule = {
   infer(node) {
     node.require(node.type(0).dtype === 'i1', `a condition of type ${node.type(0).dtype}`);
     node.require(node.type(1).dtype === node.type(2).dtype, 'choices of two types');
-    return [{ dtype: node.type(1).dtype, shape: broadcastShape(node, [0, 1, 2].map((i) => node.shape(i))) }];
+    return [
+      {
+        dtype: node.type(1).dtype,
+        shape: broadcastShape(
+          node,
+          [0, 1, 2].map((i) => node.shape(i)),
+        ),
+      },
+    ];
   },
   lower(node, out) {
     emitMap(node, out, 'where', node.inputs, (xs, at) => {
@@ -68,8 +84,14 @@ const clip: OpRule = {
     node.ignore('consumed_inputs');
     node.require(dtypes[dtype].kind !== 'bool', 'element type bool');
     for (const i of [1, 2].filter((n) => node.has(n))) {
-      node.require(node.type(i).dtype === dtype && node.type(i).shape.length <= 1, `a limit that is no ${dtype} scalar`);
-      node.require(node.type(i).shape.every((d) => d === 1), 'a limit that is no scalar');
+      node.require(
+        node.type(i).dtype === dtype && node.type(i).shape.length <= 1,
+        `a limit that is no ${dtype} scalar`,
+      );
+      node.require(
+        node.type(i).shape.every((d) => d === 1),
+        'a limit that is no scalar',
+      );
     }
     return [{ dtype, shape }];
   },
@@ -104,7 +126,10 @@ export const scalarOf = (x: Buffer): Expr =>
 /**
  * Coordinates of a scale or zero point: one for all, or one for each place along the axis.
  */
-function parameterAt(node: NodeView, x: readonly number[]): (p: Buffer, at: readonly Parameters<typeof affine>[0][]) => Expr {
+function parameterAt(
+  node: NodeView,
+  x: readonly number[],
+): (p: Buffer, at: readonly Parameters<typeof affine>[0][]) => Expr {
   const axis = node.int('axis', 1);
   return (p, at) => {
     if (p.shape.every((d) => d === 1)) return scalarOf(p);
@@ -119,11 +144,17 @@ function checkQuantization(node: NodeView): void {
   const x = node.shape(0);
   const scale = node.shape(1);
   const scalar = scale.every((d) => d === 1) && scale.length <= 1;
-  node.require(scalar || (scale.length === 1 && x[node.axis(axis, x.length)] === scale[0]), `scale of shape [${scale}]`);
+  node.require(
+    scalar || (scale.length === 1 && x[node.axis(axis, x.length)] === scale[0]),
+    `scale of shape [${scale}]`,
+  );
   node.require(dtypes[node.type(1).dtype].kind === 'float', `scale of type ${node.type(1).dtype}`);
   if (node.has(2)) {
     const zero = node.shape(2);
-    node.require(zero.length === scale.length && zero.every((d, i) => d === scale[i]), 'zero point unlike the scale');
+    node.require(
+      zero.length === scale.length && zero.every((d, i) => d === scale[i]),
+      'zero point unlike the scale',
+    );
   }
 }
 
@@ -134,7 +165,10 @@ const quantize: OpRule = {
     const attribute = dtypeAttribute(node, 'output_dtype', node.has(2) ? node.type(2).dtype : 'u8');
     const dtype = node.has(2) ? node.type(2).dtype : attribute;
     node.require(dtype === attribute && (dtype === 'u8' || dtype === 'i8'), `output type ${dtype}`);
-    node.require(node.type(0).dtype !== 'i1' && node.type(0).dtype !== 'i64', `element type ${node.type(0).dtype}`);
+    node.require(
+      node.type(0).dtype !== 'i1' && node.type(0).dtype !== 'i64',
+      `element type ${node.type(0).dtype}`,
+    );
     return [{ dtype, shape: node.shape(0) }];
   },
   lower(node, out) {

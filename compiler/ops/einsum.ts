@@ -28,7 +28,11 @@ function parse(node: NodeView): Equation {
   const dotted = spelled.map((s, i) => (s.dots ? shapes[i]!.length - s.before.length - s.after.length : 0));
   const longest = Math.max(0, ...dotted);
   const numbered = (count: number): string[] => Array.from({ length: count }, (_, i) => `${count - 1 - i}`);
-  const operands = spelled.map((s, i) => [...s.before, ...(s.dots ? numbered(Math.max(0, dotted[i]!)) : []), ...s.after]);
+  const operands = spelled.map((s, i) => [
+    ...s.before,
+    ...(s.dots ? numbered(Math.max(0, dotted[i]!)) : []),
+    ...s.after,
+  ]);
   const extents = new Map<string, number>();
   operands.forEach((labels, i) => {
     const shape = shapes[i]!;
@@ -36,7 +40,10 @@ function parse(node: NodeView): Equation {
     labels.forEach((label, d) => {
       const known = extents.get(label) ?? 1;
       // Dimensions of one element broadcast.
-      node.require(known === 1 || shape[d] === 1 || known === shape[d], `label ${label} of ${known} and ${shape[d]}`);
+      node.require(
+        known === 1 || shape[d] === 1 || known === shape[d],
+        `label ${label} of ${known} and ${shape[d]}`,
+      );
       extents.set(label, Math.max(known, shape[d]!));
     });
   });
@@ -67,13 +74,24 @@ export const einsum: OpRule = {
   lower(node, out) {
     const { operands, result, extents } = parse(node);
     out.emit(node, 'einsum', node.inputs, [node.output(0)], (xs, [y]) => {
-      const indices = new Map<string, Index>([...extents].map(([l, extent]) => [l, index(/\d/.test(l) ? `e${l}` : l, extent)]));
+      const indices = new Map<string, Index>(
+        [...extents].map(([l, extent]) => [l, index(/\d/.test(l) ? `e${l}` : l, extent)]),
+      );
       const factors = xs.map((x, i) =>
-        widen(load(x, operands[i]!.map((l, d) => (x.shape[d] === 1 ? 0 : indices.get(l)!)))),
+        widen(
+          load(
+            x,
+            operands[i]!.map((l, d) => (x.shape[d] === 1 ? 0 : indices.get(l)!)),
+          ),
+        ),
       );
       const domain = result.map((l) => indices.get(l)!);
       const over = [...indices.values()].filter((i) => !domain.includes(i));
-      const sum = reduce('sum', over, factors.reduce((a, b) => op('mul', a, b)));
+      const sum = reduce(
+        'sum',
+        over,
+        factors.reduce((a, b) => op('mul', a, b)),
+      );
       return { domain, stores: [store(y!, domain, cast(y!.dtype, sum))] };
     });
   },

@@ -3,9 +3,9 @@
  */
 import { cast, computeType, constant, load, op, widen } from '../../ir/build.ts';
 import type { Expr } from '../../ir/kernel.ts';
-import { type ScalarOp, takes } from '../../ir/ops.ts';
+import { opInfo, type ScalarOp, takes } from '../../ir/ops.ts';
 import { reader } from '../../ir/tensor.ts';
-import { type DType, type TensorType, dtypes } from '../../ir/types.ts';
+import { type DType, dtypes, type TensorType } from '../../ir/types.ts';
 import type { NodeView } from '../node_view.ts';
 import type { Lowering, OpFamily, OpRule } from '../rules.ts';
 import { broadcastAt, broadcastShape, operandShapes } from './broadcast.ts';
@@ -47,10 +47,12 @@ export function lowerElementwise(
 }
 
 /** A rule for an operator whose output has its first input's type (or the given one) and broadcast shape. */
-export function elementwise(name: string, value: Value, check: Check): OpRule {
+export function elementwise(name: string, value: Value, check: Check, arity = 1): OpRule {
   return {
     infer(node): TensorType[] {
       node.ignore('consumed_inputs');
+      const count = node.inputs.length;
+      node.require(count === arity && node.node.inputs.length === arity, `${count} inputs`);
       return [{ dtype: check(node) ?? node.type(0).dtype, shape: broadcastShape(node, operandShapes(node)) }];
     },
     lower: (node, out) => lowerElementwise(node, out, name, (...args) => value(node, ...args)),
@@ -79,6 +81,7 @@ const scalar = (name: ScalarOp, gives?: DType): OpRule =>
       node.require(takes(name, node.type(0).dtype), `element type ${node.type(0).dtype}`);
       return gives;
     },
+    opInfo(name).arity,
   );
 
 /** An operator on floats, given as an expression. */
@@ -93,10 +96,15 @@ const compare = (name: string, value: (a: Expr, b: Expr) => Expr): OpRule =>
       allOf('float', 'int')(node);
       return 'i1';
     },
+    2,
   );
 
 /** An operator that joins any number of inputs pair by pair. */
-const nary = (name: string, join: ScalarOp, finish: (node: NodeView, x: Expr) => Expr = (_, x) => x): OpRule => ({
+const nary = (
+  name: string,
+  join: ScalarOp,
+  finish: (node: NodeView, x: Expr) => Expr = (_, x) => x,
+): OpRule => ({
   infer(node) {
     node.ignore('consumed_inputs');
     allOf('float', 'int')(node);
@@ -109,13 +117,30 @@ const nary = (name: string, join: ScalarOp, finish: (node: NodeView, x: Expr) =>
     while (inputs.length > 12) {
       const part = inputs.slice(0, 12);
       const output = out.temporary(node.output(0), { dtype, shape });
-      emitMap(node, out, name, part, (xs, at) => joined(join, xs.map((x) => widen(load(x, broadcastAt(x.shape, at))))), {
-        output,
-      });
+      emitMap(
+        node,
+        out,
+        name,
+        part,
+        (xs, at) =>
+          joined(
+            join,
+            xs.map((x) => widen(load(x, broadcastAt(x.shape, at)))),
+          ),
+        {
+          output,
+        },
+      );
       inputs = [output, ...inputs.slice(12)];
     }
     emitMap(node, out, name, inputs, (xs, at) =>
-      finish(node, joined(join, xs.map((x) => widen(load(x, broadcastAt(x.shape, at)))))),
+      finish(
+        node,
+        joined(
+          join,
+          xs.map((x) => widen(load(x, broadcastAt(x.shape, at)))),
+        ),
+      ),
     );
   },
 });
@@ -134,6 +159,7 @@ function floorMod(a: Expr, b: Expr): Expr {
 
 const pow: OpRule = {
   infer(node) {
+    node.require(node.node.inputs.length === 2, `${node.inputs.length} inputs`);
     const base = node.type(0).dtype;
     const kinds = [base, node.type(1).dtype].map((t) => dtypes[t].kind);
     node.require(!kinds.includes('bool'), 'element type bool');
@@ -182,7 +208,10 @@ const bitShift = elementwise(
     const rest = op('rem', wide, two);
     const quotient = op('div', wide, two);
     const floor = op('select', isNegative(rest), addTo(quotient, -1), quotient);
-    return cast(x!.dtype, op('select', outside, op('select', isNegative(wide), like(wide, -1), like(wide, 0)), floor));
+    return cast(
+      x!.dtype,
+      op('select', outside, op('select', isNegative(wide), like(wide, -1), like(wide, 0)), floor),
+    );
   },
   (node) => {
     allOf('int')(node);
@@ -190,6 +219,7 @@ const bitShift = elementwise(
     node.require(node.type(0).dtype !== 'i64', 'element type i64');
     return undefined;
   },
+  2,
 );
 
 const isInf = elementwise(
@@ -218,7 +248,10 @@ const prelu: OpRule = {
     node.ignore('consumed_inputs');
     const x = node.shape(0);
     const shape = broadcastShape(node, [x, slopeShape(node)]);
-    node.require(shape.every((d, i) => d === x[i]) && shape.length === x.length, 'a slope larger than the input');
+    node.require(
+      shape.every((d, i) => d === x[i]) && shape.length === x.length,
+      'a slope larger than the input',
+    );
     return [{ dtype: node.type(0).dtype, shape }];
   },
   lower(node, out) {
@@ -254,6 +287,7 @@ export const elementwiseOps: OpFamily = {
     'mod',
     (node, a, b) => (node.int('fmod', 0) !== 0 ? op('rem', a!, b!) : floorMod(a!, b!)),
     allOf('float', 'int'),
+    2,
   ),
   Max: nary('max', 'max'),
   Min: nary('min', 'min'),

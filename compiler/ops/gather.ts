@@ -2,7 +2,7 @@
  * @file Operators that move elements to or from positions that data says. Negative positions count from the end; a read
  * from outside gives 0, since a kernel must never touch what is not its own.
  */
-import { type AffineLike, type Index, add, affine, index, mul } from '../../ir/affine.ts';
+import { type AffineLike, add, affine, type Index, index, mul } from '../../ir/affine.ts';
 import { cast, constant, indexValue, load, op, reduce, widen } from '../../ir/build.ts';
 import type { Expr } from '../../ir/kernel.ts';
 import { combiners } from '../../ir/ops.ts';
@@ -75,7 +75,11 @@ const gatherElements: OpRule = {
     const axis = node.axis(node.int('axis', 0), node.shape(0).length);
     emitMap(node, out, 'gather_elements', [node.input(0), node.input(1)], ([x, indices], at) => {
       const position = wrapped(load(indices!, at), x!.shape[axis]!);
-      return load(x!, at.map((a, d) => (d === axis ? position : a)), 0);
+      return load(
+        x!,
+        at.map((a, d) => (d === axis ? position : a)),
+        0,
+      );
     });
   },
 };
@@ -88,8 +92,14 @@ const gatherND: OpRule = {
     const indices = node.shape(1);
     const batch = node.int('batch_dims', 0);
     const depth = indices.at(-1) ?? 0;
-    node.require(batch >= 0 && batch < indices.length && batch + depth <= shape.length, `batch_dims ${batch}`);
-    node.require(shape.slice(0, batch).every((d, i) => d === indices[i]), `shapes [${shape}] and [${indices}]`);
+    node.require(
+      batch >= 0 && batch < indices.length && batch + depth <= shape.length,
+      `batch_dims ${batch}`,
+    );
+    node.require(
+      shape.slice(0, batch).every((d, i) => d === indices[i]),
+      `shapes [${shape}] and [${indices}]`,
+    );
     return [{ dtype, shape: [...indices.slice(0, -1), ...shape.slice(batch + depth)] }];
   },
   lower(node, out) {
@@ -152,7 +162,9 @@ const scatterElements: OpRule = {
     node.axis(node.int('axis', 0), shape.length);
     const [indices, updates] = [node.shape(1), node.shape(2)];
     node.require(
-      indices.length === shape.length && indices.every((d, i) => d === updates[i]) && updates.length === shape.length,
+      indices.length === shape.length &&
+        indices.every((d, i) => d === updates[i]) &&
+        updates.length === shape.length,
       `shapes [${shape}], [${indices}] and [${updates}]`,
     );
     return [{ dtype, shape }];
@@ -182,7 +194,10 @@ const scatterND: OpRule = {
     const wanted = [...indices.slice(0, -1), ...shape.slice(depth)];
     const updates = node.shape(2);
     node.require(
-      depth > 0 && depth <= shape.length && updates.length === wanted.length && wanted.every((d, i) => d === updates[i]),
+      depth > 0 &&
+        depth <= shape.length &&
+        updates.length === wanted.length &&
+        wanted.every((d, i) => d === updates[i]),
       `shapes [${shape}], [${indices}] and [${updates}]`,
     );
     return [{ dtype, shape }];
@@ -209,7 +224,10 @@ const scatterND: OpRule = {
 function checkScatter(node: NodeView): void {
   const { dtype } = node.type(0);
   node.require(node.type(2).dtype === dtype, `updates of type ${node.type(2).dtype}`);
-  node.require(reductionOf(node) === undefined || (dtype !== 'i1' && dtype !== 'i64'), `reduction of ${dtype}`);
+  node.require(
+    reductionOf(node) === undefined || (dtype !== 'i1' && dtype !== 'i64'),
+    `reduction of ${dtype}`,
+  );
 }
 
 const oneHot: OpRule = {
@@ -217,13 +235,16 @@ const oneHot: OpRule = {
     const depth = node.numbers(1)?.[0] ?? 0;
     const indices = node.type(0);
     const axis = node.axis(node.int('axis', -1), indices.shape.length, true);
-    node.require(dtypes[indices.dtype].kind !== 'bool' && node.shape(2)[0] === 2, 'indices or values of another kind');
+    node.require(
+      dtypes[indices.dtype].kind !== 'bool' && node.shape(2)[0] === 2,
+      'indices or values of another kind',
+    );
     node.require(Number.isInteger(depth) && depth > 0, `depth ${depth}`);
     return [{ dtype: node.type(2).dtype, shape: indices.shape.toSpliced(axis, 0, depth) }];
   },
   lower(node, out) {
     const axis = node.axis(node.int('axis', -1), node.shape(0).length, true);
-    const depth = node.numbers(1)![0]!;
+    const depth = node.knownNumbers(1)[0]!;
     emitMap(node, out, 'one_hot', [node.input(0), node.input(2)], ([indices, values], at) => {
       const given = load(indices!, at.toSpliced(axis, 1));
       const position = cast('i32', given);
@@ -239,7 +260,10 @@ const reverseSequence: OpRule = {
     requireIndices(node, 1);
     const { batch, time } = sequenceAxes(node);
     const shape = node.shape(0);
-    node.require(shape.length >= 2 && batch !== time && node.shape(1)[0] === shape[batch], `axes ${batch} and ${time}`);
+    node.require(
+      shape.length >= 2 && batch !== time && node.shape(1)[0] === shape[batch],
+      `axes ${batch} and ${time}`,
+    );
     return [node.type(0)];
   },
   lower(node, out) {
@@ -249,12 +273,19 @@ const reverseSequence: OpRule = {
       const here = indexValue(at[time]!);
       const mirrored = op('sub', op('sub', length, constant('i32', 1)), here);
       const from = op('select', op('lt', here, length), mirrored, here);
-      return load(x!, at.map((a, d) => (d === time ? from : a)), 0);
+      return load(
+        x!,
+        at.map((a, d) => (d === time ? from : a)),
+        0,
+      );
     });
   },
 };
 
-const sequenceAxes = (node: NodeView) => ({ batch: node.int('batch_axis', 1), time: node.int('time_axis', 0) });
+const sequenceAxes = (node: NodeView) => ({
+  batch: node.int('batch_axis', 1),
+  time: node.int('time_axis', 0),
+});
 
 export const gatherOps: OpFamily = {
   Gather: gather,

@@ -6,6 +6,7 @@ import { contractionOps } from './contraction.ts';
 import { convertOps } from './convert.ts';
 import { elementwiseOps } from './elementwise.ts';
 import { gatherOps } from './gather.ts';
+import { gridSampleOps } from './grid_sample.ts';
 import { movementOps } from './movement.ts';
 import { normalizationOps } from './normalization.ts';
 import { padOps } from './pad.ts';
@@ -13,6 +14,8 @@ import { poolOps } from './pool.ts';
 import { reductionOps } from './reduction.ts';
 import { resizeOps } from './resize.ts';
 import { shapeOps } from './shape.ts';
+import { signalOps } from './signal.ts';
+import { sortOps } from './sort.ts';
 
 const families: readonly OpFamily[] = [
   elementwiseOps,
@@ -22,7 +25,10 @@ const families: readonly OpFamily[] = [
   gatherOps,
   padOps,
   resizeOps,
+  gridSampleOps,
   reductionOps,
+  sortOps,
+  signalOps,
   normalizationOps,
   poolOps,
   contractionOps,

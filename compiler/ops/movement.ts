@@ -4,7 +4,7 @@
 import { type AffineLike, add, affine, floordiv, mod, mul } from '../../ir/affine.ts';
 import { indexValue, load, op } from '../../ir/build.ts';
 import type { Expr } from '../../ir/kernel.ts';
-import { type Tensor, makeTensor } from '../../ir/tensor.ts';
+import { makeTensor, type Tensor } from '../../ir/tensor.ts';
 import { elementCount, rowMajorStrides } from '../../ir/types.ts';
 import type { NodeView } from '../node_view.ts';
 import type { OpFamily, OpRule } from '../rules.ts';
@@ -17,7 +17,10 @@ const maxJoined = 12;
 const permutation = (node: NodeView): number[] => {
   const rank = node.shape(0).length;
   const perm = [...(node.ints('perm') ?? node.shape(0).map((_, d) => rank - 1 - d))];
-  node.require(perm.length === rank && new Set(perm).size === rank && perm.every((d) => d >= 0 && d < rank), `perm [${perm}]`);
+  node.require(
+    perm.length === rank && new Set(perm).size === rank && perm.every((d) => d >= 0 && d < rank),
+    `perm [${perm}]`,
+  );
   return perm;
 };
 
@@ -75,7 +78,9 @@ const concat: OpRule = {
       const fits = t.shape.length === shape.length && t.shape.every((d, i) => i === axis || d === shape[i]);
       node.require(fits, `shapes [${shape}] and [${t.shape}]`);
     }
-    return [{ dtype, shape: shape.map((d, i) => (i === axis ? types.reduce((n, t) => n + t.shape[i]!, 0) : d)) }];
+    return [
+      { dtype, shape: shape.map((d, i) => (i === axis ? types.reduce((n, t) => n + t.shape[i]!, 0) : d)) },
+    ];
   },
   lower(node, out) {
     const axis = concatAxis(node);
@@ -93,7 +98,10 @@ const concat: OpRule = {
     join(parts, node.output(0));
 
     function join(inputs: readonly string[], output: string): void {
-      if (inputs.length === 1) return out.view(output, inputs[0]!);
+      if (inputs.length === 1) {
+        out.view(output, inputs[0]!);
+        return;
+      }
       emitMap(
         node,
         out,
@@ -104,7 +112,11 @@ const concat: OpRule = {
           return xs.reduceRight<Expr | undefined>((rest, x) => {
             const start = end - x.shape[axis]!;
             end = start;
-            const part = load(x, at.map((a, d) => (d === axis ? add(a, -start) : a)), 0);
+            const part = load(
+              x,
+              at.map((a, d) => (d === axis ? add(a, -start) : a)),
+              0,
+            );
             if (!rest) return part;
             const limit = start + x.shape[axis]!;
             const here = indexValue(at[axis]!);
@@ -131,9 +143,16 @@ function splitSizes(node: NodeView): { axis: number; sizes: readonly number[] } 
   const outputs = node.node.outputs.length;
   node.require(node.int('num_outputs', outputs) === outputs, 'num_outputs unlike the number of outputs');
   const each = Math.ceil(shape[axis]! / outputs);
-  const sizes = given ?? node.node.outputs.map((_, i) => Math.max(0, Math.min(each, shape[axis]! - i * each)));
-  node.require(sizes.length === outputs && sizes.reduce((a, b) => a + b, 0) === shape[axis], `sizes [${sizes}]`);
-  node.require(sizes.every((s) => s >= 0), `sizes [${sizes}]`);
+  const sizes =
+    given ?? node.node.outputs.map((_, i) => Math.max(0, Math.min(each, shape[axis]! - i * each)));
+  node.require(
+    sizes.length === outputs && sizes.reduce((a, b) => a + b, 0) === shape[axis],
+    `sizes [${sizes}]`,
+  );
+  node.require(
+    sizes.every((s) => s >= 0),
+    `sizes [${sizes}]`,
+  );
   return { axis, sizes };
 }
 
@@ -156,7 +175,11 @@ const split: OpRule = {
         out,
         'split',
         [node.input(0)],
-        ([x], at) => load(x!, at.map((a, d) => (d === axis ? add(a, from) : a))),
+        ([x], at) =>
+          load(
+            x!,
+            at.map((a, d) => (d === axis ? add(a, from) : a)),
+          ),
         { output },
       );
     });
@@ -178,7 +201,10 @@ function sliceDims(node: NodeView): SliceDim[] {
   if (!starts || !ends) throw node.unsupported('no starts or ends');
   const axes = (read('axes', 3) ?? starts.map((_, i) => i)).map((a) => node.axis(a, shape.length));
   const steps = (node.opset < 10 ? undefined : node.numbers(4)) ?? starts.map(() => 1);
-  node.require([ends, axes, steps].every((l) => l.length === starts.length), 'starts, ends, axes and steps of unlike lengths');
+  node.require(
+    [ends, axes, steps].every((l) => l.length === starts.length),
+    'starts, ends, axes and steps of unlike lengths',
+  );
   node.require(new Set(axes).size === axes.length && !steps.includes(0), `axes [${axes}], steps [${steps}]`);
   const dims = shape.map((length): SliceDim => ({ start: 0, step: 1, length }));
   axes.forEach((axis, i) => {
@@ -200,7 +226,10 @@ const slice: OpRule = {
       return out.view(node.output(0), node.input(0));
     }
     emitMap(node, out, 'slice', [node.input(0)], ([x], at) =>
-      load(x!, at.map((a, d) => add(mul(a, dims[d]!.step), dims[d]!.start))),
+      load(
+        x!,
+        at.map((a, d) => add(mul(a, dims[d]!.step), dims[d]!.start)),
+      ),
     );
   },
 };
@@ -208,12 +237,17 @@ const slice: OpRule = {
 const tile: OpRule = {
   infer(node) {
     const { dtype, shape } = node.type(0);
-    const repeats = node.numbers(1)!;
+    const repeats = node.knownNumbers(1);
     node.require(repeats.length === shape.length && repeats.every((r) => r >= 0), `repeats [${repeats}]`);
     return [{ dtype, shape: shape.map((d, i) => d * repeats[i]!) }];
   },
   lower(node, out) {
-    emitMap(node, out, 'tile', [node.input(0)], ([x], at) => load(x!, at.map((a, d) => mod(a, x!.shape[d]!))));
+    emitMap(node, out, 'tile', [node.input(0)], ([x], at) =>
+      load(
+        x!,
+        at.map((a, d) => mod(a, x!.shape[d]!)),
+      ),
+    );
   },
 };
 
@@ -286,7 +320,8 @@ const trilu: OpRule = {
   },
 };
 
-const triluOffset = (node: NodeView): number => Math.max(-(2 ** 20), Math.min(2 ** 20, node.numbers(1)?.[0] ?? 0));
+const triluOffset = (node: NodeView): number =>
+  Math.max(-(2 ** 20), Math.min(2 ** 20, node.numbers(1)?.[0] ?? 0));
 
 export const movementOps: OpFamily = {
   Transpose: transpose,

@@ -1,11 +1,11 @@
 /**
  * @file Normalizations: layer, RMS, instance, group and batch norm, LRN, mean-variance.
  */
-import { type AffineLike, type Index, add, index } from '../../ir/affine.ts';
+import { type AffineLike, add, type Index, index } from '../../ir/affine.ts';
 import { cast, constant, load, op, reduce, store, widen } from '../../ir/build.ts';
 import type { Buffer, Expr } from '../../ir/kernel.ts';
 import { reader, tensorOf } from '../../ir/tensor.ts';
-import { type TensorType, dtypes } from '../../ir/types.ts';
+import { dtypes, type TensorType } from '../../ir/types.ts';
 import type { NodeView } from '../node_view.ts';
 import type { OpFamily, OpRule } from '../rules.ts';
 import { broadcastAt, broadcastShape } from './broadcast.ts';
@@ -17,7 +17,10 @@ import { addTo, like, square, times } from './scalar.ts';
 const inverseRoot = (x: Expr, epsilon: number): Expr => op('div', like(x, 1), op('sqrt', addTo(x, epsilon)));
 
 /** Mean and variance (by its definition, which cancels least) of elements at fresh indices. */
-function moments(element: (letter: string) => { over: readonly Index[]; value: Expr }): { mean: Expr; variance: Expr } {
+function moments(element: (letter: string) => { over: readonly Index[]; value: Expr }): {
+  mean: Expr;
+  variance: Expr;
+} {
   const a = element('m');
   const count = a.over.reduce((n, i) => n * i.extent, 1);
   const mean = op('div', reduce('sum', a.over, a.value), like(a.value, count));
@@ -29,7 +32,8 @@ function moments(element: (letter: string) => { over: readonly Index[]; value: E
 function requireFloat(node: NodeView): TensorType {
   const type = node.type(0);
   node.require(dtypes[type.dtype].kind === 'float', `element type ${type.dtype}`);
-  for (const other of node.inputTypes) node.require(other.dtype === type.dtype, `element types ${type.dtype} and ${other.dtype}`);
+  for (const other of node.inputTypes)
+    node.require(other.dtype === type.dtype, `element types ${type.dtype} and ${other.dtype}`);
   return type;
 }
 
@@ -48,7 +52,10 @@ const layerNorm: OpRule = {
     node.require(node.int('stash_type', 1) === 1, 'stash_type other than float');
     for (let i = 1; i < node.inputs.length; i++) {
       const fits = broadcastShape(node, [shape, node.shape(i)]);
-      node.require(fits.length === shape.length && fits.every((d, k) => d === shape[k]), `scale of shape [${node.shape(i)}]`);
+      node.require(
+        fits.length === shape.length && fits.every((d, k) => d === shape[k]),
+        `scale of shape [${node.shape(i)}]`,
+      );
     }
     const row: TensorType = { dtype: 'f32', shape: shape.map((d, i) => (axes.includes(i) ? 1 : d)) };
     return [{ dtype, shape }, row, row];
@@ -58,24 +65,30 @@ const layerNorm: OpRule = {
     const axes = trailingAxes(node);
     const outputs = [0, 1, 2].filter((i) => node.output(i) !== '');
     const epsilon = node.float('epsilon', 1e-5);
-    out.emit(node, 'layer_norm', node.inputs, outputs.map((i) => node.output(i)), ([x, scale, bias], ys) => {
-      const domain = rowDomain(shape, axes);
-      const { mean, variance } = moments((letter) => {
-        const { over, place } = split(shape, axes, letter);
-        return { over, value: widen(load(x!, place(domain))) };
-      });
-      const inverse = inverseRoot(variance, epsilon);
-      const { over, place } = split(shape, axes, 'j');
-      const at = place(domain);
-      const centred = op('mul', op('sub', widen(load(x!, at)), mean), inverse);
-      const value = shifted(centred, at, scale, bias);
-      const rowAt = shape.map((_, d) => (axes.includes(d) ? 0 : at[d]!));
-      const stores = ys.map((y, i) => {
-        if (outputs[i] === 0) return store(y, at, cast(y.dtype, value), over);
-        return store(y, rowAt, outputs[i] === 1 ? mean : inverse);
-      });
-      return { domain, stores };
-    });
+    out.emit(
+      node,
+      'layer_norm',
+      node.inputs,
+      outputs.map((i) => node.output(i)),
+      ([x, scale, bias], ys) => {
+        const domain = rowDomain(shape, axes);
+        const { mean, variance } = moments((letter) => {
+          const { over, place } = split(shape, axes, letter);
+          return { over, value: widen(load(x!, place(domain))) };
+        });
+        const inverse = inverseRoot(variance, epsilon);
+        const { over, place } = split(shape, axes, 'j');
+        const at = place(domain);
+        const centred = op('mul', op('sub', widen(load(x!, at)), mean), inverse);
+        const value = shifted(centred, at, scale, bias);
+        const rowAt = shape.map((_, d) => (axes.includes(d) ? 0 : at[d]!));
+        const stores = ys.map((y, i) => {
+          if (outputs[i] === 0) return store(y, at, cast(y.dtype, value), over);
+          return store(y, rowAt, outputs[i] === 1 ? mean : inverse);
+        });
+        return { domain, stores };
+      },
+    );
   },
 };
 
@@ -95,7 +108,10 @@ const rmsNorm: OpRule = {
     trailingAxes(node);
     node.require(node.int('stash_type', 1) === 1, 'stash_type other than float');
     const fits = broadcastShape(node, [shape, node.shape(1)]);
-    node.require(fits.length === shape.length && fits.every((d, k) => d === shape[k]), `scale of shape [${node.shape(1)}]`);
+    node.require(
+      fits.length === shape.length && fits.every((d, k) => d === shape[k]),
+      `scale of shape [${node.shape(1)}]`,
+    );
     return [{ dtype, shape }];
   },
   lower(node, out) {
@@ -150,10 +166,16 @@ const groupNorm = (groupsOf: (node: NodeView) => number, name: string): OpRule =
     const { dtype, shape } = requireFloat(node);
     node.ignore('consumed_inputs', 'stash_type');
     const groups = groupsOf(node);
-    node.require(shape.length >= 2 && groups > 0 && shape[1]! % groups === 0, `${shape[1]} channels in ${groups} groups`);
+    node.require(
+      shape.length >= 2 && groups > 0 && shape[1]! % groups === 0,
+      `${shape[1]} channels in ${groups} groups`,
+    );
     for (const i of [1, 2]) {
       const [length] = node.shape(i);
-      node.require(node.shape(i).length === 1 && (length === shape[1] || length === groups), `scale of shape [${node.shape(i)}]`);
+      node.require(
+        node.shape(i).length === 1 && (length === shape[1] || length === groups),
+        `scale of shape [${node.shape(i)}]`,
+      );
     }
     return [{ dtype, shape }];
   },
@@ -165,7 +187,8 @@ const groupNorm = (groupsOf: (node: NodeView) => number, name: string): OpRule =
     const inner = size > 1 ? [size] : [];
     const seen = [shape[0]!, groups, ...inner, ...shape.slice(2)];
     const axes = seen.flatMap((_, d) => (d >= 2 ? [d] : []));
-    const parameter = (i: number): readonly number[] => (node.shape(i)[0] === groups ? [groups] : [groups, ...inner]);
+    const parameter = (i: number): readonly number[] =>
+      node.shape(i)[0] === groups ? [groups] : [groups, ...inner];
     out.emit(
       node,
       name,
@@ -180,7 +203,11 @@ const groupNorm = (groupsOf: (node: NodeView) => number, name: string): OpRule =
         const { over, place } = split(seen, axes, 'j');
         const at = place(domain);
         const parameterAt = (p: Buffer): Expr => widen(load(p, at.slice(1, 1 + p.shape.length)));
-        const normal = op('mul', op('sub', widen(load(x!, at)), mean), inverseRoot(variance, node.float('epsilon', 1e-5)));
+        const normal = op(
+          'mul',
+          op('sub', widen(load(x!, at)), mean),
+          inverseRoot(variance, node.float('epsilon', 1e-5)),
+        );
         const value = op('add', op('mul', normal, parameterAt(scale!)), parameterAt(bias!));
         return { domain, stores: [store(y!, at, cast(y!.dtype, value), over)] };
       },
@@ -200,11 +227,20 @@ const batchNorm: OpRule = {
     const { dtype, shape } = node.type(0);
     node.ignore('momentum', 'consumed_inputs', 'is_test');
     node.require(dtypes[dtype].kind === 'float' && shape.length >= 1, `element type ${dtype}`);
-    node.require(node.int('training_mode', 0) === 0 && node.int('spatial', 1) === 1, 'training mode or spatial 0');
-    node.require(node.node.outputs.slice(1).every((o) => o === ''), 'statistics as outputs');
+    node.require(
+      node.int('training_mode', 0) === 0 && node.int('spatial', 1) === 1,
+      'training mode or spatial 0',
+    );
+    node.require(
+      node.node.outputs.slice(1).every((o) => o === ''),
+      'statistics as outputs',
+    );
     const channels = shape[1] ?? 1;
     for (const i of [1, 2, 3, 4]) {
-      node.require(node.shape(i).length === 1 && node.shape(i)[0] === channels, `parameters of shape [${node.shape(i)}]`);
+      node.require(
+        node.shape(i).length === 1 && node.shape(i)[0] === channels,
+        `parameters of shape [${node.shape(i)}]`,
+      );
       node.require(dtypes[node.type(i).dtype].kind === 'float', `parameters of type ${node.type(i).dtype}`);
     }
     return [{ dtype, shape }];

@@ -1,7 +1,7 @@
 /**
  * @file Pad: constant, edge, reflected or wrapped elements around (or, with negative pads, less of) a tensor.
  */
-import { type Index, add, affine, mod } from '../../ir/affine.ts';
+import { add, affine, type Index, mod } from '../../ir/affine.ts';
 import { constant, indexValue, load, op } from '../../ir/build.ts';
 import type { Buffer, Expr } from '../../ir/kernel.ts';
 import { tensorOf } from '../../ir/tensor.ts';
@@ -17,9 +17,12 @@ interface Pads {
 
 function padsOf(node: NodeView): Pads {
   const rank = node.shape(0).length;
-  const given = node.opset < 2 ? node.ints('paddings') : node.opset < 11 ? node.ints('pads') : node.numbers(1);
-  const axes = (node.opset >= 18 ? node.numbers(3) : undefined)?.map((a) => node.axis(a, rank)) ?? node.shape(0).map((_, d) => d);
-  node.require(given?.length === 2 * axes.length, `pads [${given}] for axes [${axes}]`);
+  const given =
+    node.opset < 2 ? node.ints('paddings') : node.opset < 11 ? node.ints('pads') : node.numbers(1);
+  const axes =
+    (node.opset >= 18 ? node.numbers(3) : undefined)?.map((a) => node.axis(a, rank)) ??
+    node.shape(0).map((_, d) => d);
+  node.require(given?.length === 2 * axes.length, `pads [${given ?? ''}] for axes [${axes}]`);
   const begin = new Array<number>(rank).fill(0);
   const end = new Array<number>(rank).fill(0);
   axes.forEach((axis, i) => {
@@ -48,10 +51,16 @@ const pad: OpRule = {
     const mode = node.string('mode', 'constant');
     node.require(mode === 'constant' || Object.hasOwn(sources, mode), `mode ${mode}`);
     if (mode === 'constant' && node.has(2)) {
-      node.require(node.type(2).dtype === dtype && node.shape(2).every((d) => d === 1), 'a pad value that is no scalar of its type');
+      node.require(
+        node.type(2).dtype === dtype && node.shape(2).every((d) => d === 1),
+        'a pad value that is no scalar of its type',
+      );
     }
     const padded = shape.map((d, i) => d + begin[i]! + end[i]!);
-    node.require(padded.every((d) => d >= 0), `pads [${begin}], [${end}] of [${shape}]`);
+    node.require(
+      padded.every((d) => d >= 0),
+      `pads [${begin}], [${end}] of [${shape}]`,
+    );
     node.require(!shape.includes(0), 'an input without elements');
     return [{ dtype, shape: padded }];
   },
@@ -67,7 +76,7 @@ function padConstant(node: NodeView, out: Lowering): void {
   const known = node.has(2) && node.opset >= 11 ? node.constant(2) : undefined;
   const attribute = node.opset < 11 ? node.float('value', 0) : 0;
   const atRunTime = node.opset >= 11 && node.has(2) && !known;
-  const value = known ? node.numbers(2)![0]! : attribute;
+  const value = known ? node.knownNumbers(2)[0]! : attribute;
   const from = (at: readonly Index[]) => at.map((a, d) => add(a, -begin[d]!));
   if (!atRunTime) {
     emitMap(node, out, 'pad', [node.input(0)], ([x], at) => load(x!, from(at), value));

@@ -1,7 +1,7 @@
 /**
  * @file Pooling: a reduction over a sliding window, or over everything.
  */
-import { type Affine, type Index, add, affine, index, mul } from '../../ir/affine.ts';
+import { type Affine, add, affine, type Index, index, mul } from '../../ir/affine.ts';
 import { cast, constant, indexValue, load, op, reduce, store, widen } from '../../ir/build.ts';
 import type { Expr } from '../../ir/kernel.ts';
 import { combiners } from '../../ir/ops.ts';
@@ -23,7 +23,9 @@ function poolWindow(node: NodeView): Window {
 /** Where a window position reads: its spatial coordinates, and whether they may lie outside. */
 function windowAt(window: Window, spatial: readonly number[], at: readonly Index[]) {
   const over = window.map((d, i) => index(`k${i}`, d.kernel));
-  const inside = window.map((d, i): Affine => add(mul(at[i]!, d.stride), mul(over[i]!, d.dilation), -d.padBegin));
+  const inside = window.map(
+    (d, i): Affine => add(mul(at[i]!, d.stride), mul(over[i]!, d.dilation), -d.padBegin),
+  );
   return { over, inside, outside: window.some((d, i) => leavesBounds(d, spatial[i]!)) };
 }
 
@@ -53,13 +55,21 @@ const maxPool: OpRule = {
       const lowest = combiners.max.start(x!.dtype);
       const element = () => {
         const { over, inside, outside } = windowAt(window, spatial, at);
-        return { over, inside, value: load(x!, [domain[0]!, domain[1]!, ...inside], outside ? lowest : undefined) };
+        return {
+          over,
+          inside,
+          value: load(x!, [domain[0]!, domain[1]!, ...inside], outside ? lowest : undefined),
+        };
       };
       const first = element();
       const top = reduce('max', first.over, widen(first.value));
       const stores = ys.map((y, i) => {
         const isIndices = outputs[i] !== node.output(0);
-        return store(y, domain, isIndices ? cast('i64', indexOf(element(), domain, top)) : cast(y.dtype, top));
+        return store(
+          y,
+          domain,
+          isIndices ? cast('i64', indexOf(element(), domain, top)) : cast(y.dtype, top),
+        );
       });
       return { domain, stores };
     });
@@ -87,8 +97,13 @@ const maxPool: OpRule = {
   },
 };
 
-const letters = (rank: number): string[] =>
-  ['n', 'c', ...(rank - 2 <= 3 ? ['od', 'oh', 'ow'].slice(-(rank - 2)) : Array.from({ length: rank - 2 }, (_, d) => `o${d}`))];
+const letters = (rank: number): string[] => [
+  'n',
+  'c',
+  ...(rank - 2 <= 3
+    ? ['od', 'oh', 'ow'].slice(-(rank - 2))
+    : Array.from({ length: rank - 2 }, (_, d) => `o${d}`)),
+];
 
 const domainOf = (shape: readonly number[]): Index[] => {
   const names = letters(shape.length);
@@ -126,17 +141,26 @@ const averagePool: OpRule = {
     const tables = varying.map((d) =>
       out.constant(`${node.output(0)}.count${d}`, tensorOf('f32', [counts[d]!.length], counts[d]!)),
     );
-    out.emit(node, 'average_pool', [node.input(0), ...tables], [node.output(0)], ([x, ...tableBuffers], [y]) => {
-      const domain = domainOf(y!.shape);
-      const at = domain.slice(2);
-      const { over, inside, outside } = windowAt(window, spatial, at);
-      const value = widen(load(x!, [domain[0]!, domain[1]!, ...inside], outside ? 0 : undefined));
-      const count = tableBuffers.reduce<Expr>(
-        (n, table, i) => op('mul', n, load(table, [at[varying[i]!]!])),
-        constant('f32', fixed),
-      );
-      return { domain, stores: [store(y!, domain, cast(y!.dtype, op('div', reduce('sum', over, value), count)))] };
-    });
+    out.emit(
+      node,
+      'average_pool',
+      [node.input(0), ...tables],
+      [node.output(0)],
+      ([x, ...tableBuffers], [y]) => {
+        const domain = domainOf(y!.shape);
+        const at = domain.slice(2);
+        const { over, inside, outside } = windowAt(window, spatial, at);
+        const value = widen(load(x!, [domain[0]!, domain[1]!, ...inside], outside ? 0 : undefined));
+        const count = tableBuffers.reduce<Expr>(
+          (n, table, i) => op('mul', n, load(table, [at[varying[i]!]!])),
+          constant('f32', fixed),
+        );
+        return {
+          domain,
+          stores: [store(y!, domain, cast(y!.dtype, op('div', reduce('sum', over, value), count)))],
+        };
+      },
+    );
   },
 };
 
@@ -145,7 +169,7 @@ const isUniform = (counts: readonly number[]): boolean => counts.every((c) => c 
 /** LpPool: the p-norm of each window. */
 const lpPool: OpRule = {
   infer(node) {
-    node.require([1, 2].includes(node.int('p', 2)), `p ${node.int('p', 2)}`);
+    node.require(node.int('p', 2) >= 1, `p ${node.int('p', 2)}`);
     return [inferPool(node, (kind) => kind === 'float')];
   },
   lower(node, out) {
@@ -154,19 +178,30 @@ const lpPool: OpRule = {
     out.emit(node, 'lp_pool', [node.input(0)], [node.output(0)], ([x], [y]) => {
       const domain = domainOf(y!.shape);
       const { over, inside, outside } = windowAt(window, node.shape(0).slice(2), domain.slice(2));
-      const element = op('abs', widen(load(x!, [domain[0]!, domain[1]!, ...inside], outside ? 0 : undefined)));
-      const sum = reduce('sum', over, powerOf(element, p)!);
-      return { domain, stores: [store(y!, domain, cast(y!.dtype, p === 2 ? op('sqrt', sum) : sum))] };
+      const element = op(
+        'abs',
+        widen(load(x!, [domain[0]!, domain[1]!, ...inside], outside ? 0 : undefined)),
+      );
+      const sum = reduce('sum', over, powerOf(element, p) ?? op('pow', element, like(element, p)));
+      const root = p === 1 ? sum : p === 2 ? op('sqrt', sum) : op('pow', sum, like(sum, 1 / p));
+      return { domain, stores: [store(y!, domain, cast(y!.dtype, root))] };
     });
   },
 };
 
 /** Pooling over all of the spatial extent. */
-const globalPool = (name: string, combine: 'sum' | 'max', finish: (acc: Expr, count: number) => Expr): OpRule => ({
+const globalPool = (
+  name: string,
+  combine: 'sum' | 'max',
+  finish: (acc: Expr, count: number) => Expr,
+): OpRule => ({
   infer(node) {
     const { dtype, shape } = node.type(0);
     node.ignore('consumed_inputs');
-    node.require(dtypes[dtype].kind === 'float' && shape.length >= 3, `element type ${dtype}, shape [${shape}]`);
+    node.require(
+      dtypes[dtype].kind === 'float' && shape.length >= 3,
+      `element type ${dtype}, shape [${shape}]`,
+    );
     return [{ dtype, shape: shape.map((d, i) => (i < 2 ? d : 1)) }];
   },
   lower(node, out) {
@@ -191,6 +226,8 @@ export const poolOps: OpFamily = {
   MaxPool: maxPool,
   AveragePool: averagePool,
   LpPool: lpPool,
-  GlobalAveragePool: globalPool('global_average_pool', 'sum', (acc, count) => op('div', acc, like(acc, count))),
+  GlobalAveragePool: globalPool('global_average_pool', 'sum', (acc, count) =>
+    op('div', acc, like(acc, count)),
+  ),
   GlobalMaxPool: globalPool('global_max_pool', 'max', (acc) => acc),
 };

@@ -1,7 +1,7 @@
 /**
  * @file Reductions over axes, arg-reductions, softmax and its kin, running sums.
  */
-import { type AffineLike, type Index, add, affine, index, mul } from '../../ir/affine.ts';
+import { type AffineLike, add, affine, type Index, index, mul } from '../../ir/affine.ts';
 import { cast, constant, indexValue, load, op, reduce, store, widen } from '../../ir/build.ts';
 import type { Buffer, Expr } from '../../ir/kernel.ts';
 import type { Combiner } from '../../ir/ops.ts';
@@ -42,7 +42,10 @@ interface ReduceParts {
 }
 
 /** ReduceX: combines the elements along axes. */
-function reduceOp(inputSince: number, { combine, body = (x) => x, finish = (x) => x, name }: ReduceParts): OpRule {
+function reduceOp(
+  inputSince: number,
+  { combine, body = (x) => x, finish = (x) => x, name }: ReduceParts,
+): OpRule {
   return {
     infer(node) {
       const { dtype, shape } = node.type(0);
@@ -63,7 +66,10 @@ function reduceOp(inputSince: number, { combine, body = (x) => x, finish = (x) =
       const shapes = { [node.output(0)]: kept };
       if (count === 0) {
         const { dtype } = out.type(node.output(0));
-        const start = constant(dtype === 'f16' || dtype === 'bf16' ? 'f32' : dtype, combiners[combine].start(dtype));
+        const start = constant(
+          dtype === 'f16' || dtype === 'bf16' ? 'f32' : dtype,
+          combiners[combine].start(dtype),
+        );
         emitMap(node, out, 'fill', [], () => finish(start, 0), { shapes });
         return;
       }
@@ -221,18 +227,21 @@ const cumulative = (combine: 'sum' | 'prod'): OpRule => ({
   infer(node) {
     const { dtype, shape } = node.type(0);
     node.require(dtypes[dtype].kind !== 'bool' && dtypes[dtype].bytes > 1, `element type ${dtype}`);
-    node.axis(node.numbers(1)?.[0] ?? 0, shape.length);
+    node.require(node.has(1), 'no axis');
+    node.axis(node.numbers(1)?.[0] ?? Number.NaN, shape.length);
     return [{ dtype, shape }];
   },
   lower(node, out) {
     const { shape } = node.type(0);
-    const axis = node.axis(node.numbers(1)![0]!, shape.length);
+    const axis = node.axis(node.knownNumbers(1)[0]!, shape.length);
     const exclusive = node.int('exclusive', 0) !== 0;
     const reverse = node.int('reverse', 0) !== 0;
     emitMap(node, out, `cum${combine}`, [node.input(0)], ([x], at) => {
       const j = index('j', shape[axis]!);
       const value = widen(load(x!, at.with(axis, j)));
-      const [a, b] = reverse ? [indexValue(at[axis]!), indexValue(j)] : [indexValue(j), indexValue(at[axis]!)];
+      const [a, b] = reverse
+        ? [indexValue(at[axis]!), indexValue(j)]
+        : [indexValue(j), indexValue(at[axis]!)];
       const counts = op(exclusive ? 'lt' : 'le', a, b);
       return reduce(combine, [j], op('select', counts, value, like(value, combine === 'sum' ? 0 : 1)));
     });

@@ -2,14 +2,14 @@
  * @file Resize and Upsample. Where an output element reads and how much each place weighs depends on its position
  * only, so both become constant tables, one pair a dimension; the kernel sums over the taps.
  */
-import { type AffineLike, type Index, floordiv, index } from '../../ir/affine.ts';
+import { type AffineLike, floordiv, type Index, index } from '../../ir/affine.ts';
 import { cast, constant, load, op, reduce, store, widen } from '../../ir/build.ts';
 import { tensorOf } from '../../ir/tensor.ts';
 import { dtypes } from '../../ir/types.ts';
 import type { NodeView } from '../node_view.ts';
 import type { Lowering, OpFamily, OpRule } from '../rules.ts';
 import { emitMap } from './map.ts';
-import { type Taps, coordinate, cubicTaps, linearTaps, nearestTap } from './resize_taps.ts';
+import { coordinate, cubicTaps, linearTaps, nearestTap, type Taps } from './resize_taps.ts';
 
 interface ResizeDim {
   readonly from: number;
@@ -23,7 +23,13 @@ interface Plan {
 }
 
 const modes = ['nearest', 'linear', 'cubic'];
-const transforms = ['half_pixel', 'half_pixel_symmetric', 'pytorch_half_pixel', 'align_corners', 'asymmetric'];
+const transforms = [
+  'half_pixel',
+  'half_pixel_symmetric',
+  'pytorch_half_pixel',
+  'align_corners',
+  'asymmetric',
+];
 
 /** Sizes and scales, wherever the opset keeps them. */
 function planOf(node: NodeView): Plan {
@@ -40,7 +46,10 @@ function planOf(node: NodeView): Plan {
   node.require((scales ?? sizes)!.length === axes.length, 'scales or sizes of another rank');
   const policy = node.string('keep_aspect_ratio_policy', 'stretch');
   node.require(policy === 'stretch' || sizes !== undefined, `keep_aspect_ratio_policy ${policy}`);
-  node.require(['stretch', 'not_larger', 'not_smaller'].includes(policy), `keep_aspect_ratio_policy ${policy}`);
+  node.require(
+    ['stretch', 'not_larger', 'not_smaller'].includes(policy),
+    `keep_aspect_ratio_policy ${policy}`,
+  );
   const ratios = sizes?.map((s, i) => s / shape[axes[i]!]!);
   const kept = policy === 'stretch' ? undefined : Math[policy === 'not_larger' ? 'min' : 'max'](...ratios!);
   const dims = shape.map((from, d): ResizeDim => {
@@ -53,7 +62,10 @@ function planOf(node: NodeView): Plan {
     if (sizes) return { from, to: sizes[i]!, scale: ratios![i]! };
     return { from, to: Math.floor(from * scales![i]!), scale: scales![i]! };
   });
-  node.require(dims.every((d) => d.scale > 0 && d.to > 0 && d.from > 0), 'a size or scale that is not positive');
+  node.require(
+    dims.every((d) => d.scale > 0 && d.to > 0 && d.from > 0),
+    'a size or scale that is not positive',
+  );
   return { mode, dims };
 }
 
@@ -86,7 +98,10 @@ const resize: OpRule = {
     const transform = node.string('coordinate_transformation_mode', 'half_pixel');
     node.require(transforms.includes(transform), `coordinate_transformation_mode ${transform}`);
     const rounding = node.string('nearest_mode', 'round_prefer_floor');
-    node.require(['round_prefer_floor', 'round_prefer_ceil', 'floor', 'ceil'].includes(rounding), `nearest_mode ${rounding}`);
+    node.require(
+      ['round_prefer_floor', 'round_prefer_ceil', 'floor', 'ceil'].includes(rounding),
+      `nearest_mode ${rounding}`,
+    );
     node.ignore('cubic_coeff_a', 'exclude_outside');
     node.require(mode === 'nearest' || dtypes[dtype].kind === 'float', `element type ${dtype}`);
     return [{ dtype, shape: dims.map((d) => d.to) }];
@@ -109,7 +124,9 @@ function nearest(node: NodeView, out: Lowering, dims: readonly ResizeDim[]): voi
   const positions = dims.map((dim) => tapsOf(node, 'nearest', dim).map((t) => t[0]!.at));
   const factors = dims.map((dim, d) => wholeFactor(positions[d]!, dim.from));
   const tables = dims.map((dim, d) =>
-    factors[d] === undefined ? out.constant(`${node.output(0)}.from${d}`, tensorOf('i32', [dim.to], positions[d]!)) : '',
+    factors[d] === undefined
+      ? out.constant(`${node.output(0)}.from${d}`, tensorOf('i32', [dim.to], positions[d]!))
+      : '',
   );
   const names = tables.filter((t) => t !== '');
   emitMap(node, out, 'resize_nearest', [node.input(0), ...names], ([x, ...buffers], at) => {
@@ -131,19 +148,25 @@ function weighted(node: NodeView, out: Lowering, mode: string, dims: readonly Re
   };
   const places = resized.map((d, i) => table('at', d, i));
   const weights = resized.map((d, i) => table('weight', d, i));
-  out.emit(node, `resize_${mode}`, [node.input(0), ...places, ...weights], [node.output(0)], ([x, ...buffers], [y]) => {
-    const domain = dims.map((d, i) => index(`i${i}`, d.to));
-    const over = resized.map((d, i) => index(`t${d}`, buffers[i]!.shape[1]!));
-    const weight = resized
-      .map((d, i) => load(buffers[resized.length + i]!, [domain[d]!, over[i]!]))
-      .reduce((a, b) => op('mul', a, b), constant('f32', 1));
-    const from = domain.map((a: Index, d): AffineLike | ReturnType<typeof load> => {
-      const i = resized.indexOf(d);
-      return i < 0 ? a : load(buffers[i]!, [a, over[i]!]);
-    });
-    const sum = reduce('sum', over, op('mul', weight, widen(load(x!, from, 0))));
-    return { domain, stores: [store(y!, domain, cast(y!.dtype, sum))] };
-  });
+  out.emit(
+    node,
+    `resize_${mode}`,
+    [node.input(0), ...places, ...weights],
+    [node.output(0)],
+    ([x, ...buffers], [y]) => {
+      const domain = dims.map((d, i) => index(`i${i}`, d.to));
+      const over = resized.map((d, i) => index(`t${d}`, buffers[i]!.shape[1]!));
+      const weight = resized
+        .map((d, i) => load(buffers[resized.length + i]!, [domain[d]!, over[i]!]))
+        .reduce((a, b) => op('mul', a, b), constant('f32', 1));
+      const from = domain.map((a: Index, d): AffineLike | ReturnType<typeof load> => {
+        const i = resized.indexOf(d);
+        return i < 0 ? a : load(buffers[i]!, [a, over[i]!]);
+      });
+      const sum = reduce('sum', over, op('mul', weight, widen(load(x!, from, 0))));
+      return { domain, stores: [store(y!, domain, cast(y!.dtype, sum))] };
+    },
+  );
 }
 
 export const resizeOps: OpFamily = { Resize: resize, Upsample: resize };

@@ -2,8 +2,8 @@
  * @file Operators about shapes only: they make views, or values that are known at compile time.
  */
 import { constant, load } from '../../ir/build.ts';
-import { type Tensor, makeTensor, reader, reshaped, tensorOf, writer } from '../../ir/tensor.ts';
-import { type DType, type TensorType, elementCount } from '../../ir/types.ts';
+import { makeTensor, reader, reshaped, type Tensor, tensorOf, writer } from '../../ir/tensor.ts';
+import { type DType, elementCount, type TensorType } from '../../ir/types.ts';
 import type { NodeView } from '../node_view.ts';
 import type { OpFamily, OpRule } from '../rules.ts';
 import { broadcastAt, broadcastShape } from './broadcast.ts';
@@ -16,7 +16,10 @@ const view = (shape: (node: NodeView) => number[]): OpRule => ({
     node.ignore('consumed_inputs');
     const from = node.type(0);
     const to = shape(node);
-    node.require(elementCount(to) === elementCount(from.shape), `[${from.shape}] does not reshape to [${to}]`);
+    node.require(
+      elementCount(to) === elementCount(from.shape),
+      `[${from.shape}] does not reshape to [${to}]`,
+    );
     return [{ dtype: from.dtype, shape: to }];
   },
   fold(node) {
@@ -73,7 +76,7 @@ function flattened(node: NodeView): number[] {
 }
 
 /** An operator whose value follows from types, attributes and constants: it never reaches lowering. */
-const known = (value: (node: NodeView) => Tensor): OpRule => ({
+export const known = (value: (node: NodeView) => Tensor): OpRule => ({
   infer: (node) => [value(node)],
   fold: (node) => [value(node)],
   lower(node) {
@@ -85,8 +88,11 @@ const ints = (values: readonly number[]): Tensor => tensorOf('i64', [values.leng
 
 /** A folded tensor's size in elements that is still sensible. */
 function checkSize(node: NodeView, shape: readonly number[]): void {
-  node.require(shape.every((d) => Number.isInteger(d) && d >= 0), `shape [${shape}]`);
-  node.require(elementCount(shape) <= 2 ** 28, `shape [${shape}] is too large`);
+  node.require(
+    shape.every((d) => Number.isInteger(d) && d >= 0),
+    `shape [${shape}]`,
+  );
+  node.require(elementCount(shape) <= 2 ** 26, `shape [${shape}] is too large`);
 }
 
 function filled(type: TensorType, value: number): Tensor {
@@ -124,11 +130,15 @@ function range(node: NodeView): Tensor {
   node.require(step !== 0, 'a step of 0');
   const length = Math.max(0, Math.ceil((limit - start) / step));
   checkSize(node, [length]);
-  return tensorOf(dtype, [length], Array.from({ length }, (_, i) => start + i * step));
+  return tensorOf(
+    dtype,
+    [length],
+    Array.from({ length }, (_, i) => start + i * step),
+  );
 }
 
 function constantOfShape(node: NodeView): Tensor {
-  const shape = node.numbers(0)!;
+  const shape = node.knownNumbers(0);
   checkSize(node, shape);
   const value = node.tensor('value') ?? tensorOf('f32', [1], [0]);
   return filled({ dtype: value.dtype, shape }, reader(value)(0));
@@ -144,7 +154,7 @@ function shapeOf(node: NodeView): Tensor {
 const dropout: OpRule = {
   infer(node) {
     node.ignore('seed', 'ratio', 'is_test', 'consumed_inputs');
-    const training = node.has(2) && node.numbers(2)![0] !== 0;
+    const training = node.has(2) && node.knownNumbers(2)[0] !== 0;
     node.require(!training || node.numbers(1)?.[0] === 0, 'training mode');
     const { dtype, shape } = node.type(0);
     return [
@@ -162,8 +172,11 @@ const dropout: OpRule = {
 
 const expand: OpRule = {
   infer(node) {
-    const target = node.numbers(1)!;
-    node.require(target.every((d) => d >= 0), `shape [${target}]`);
+    const target = node.knownNumbers(1);
+    node.require(
+      target.every((d) => d >= 0),
+      `shape [${target}]`,
+    );
     return [{ dtype: node.type(0).dtype, shape: broadcastShape(node, [node.shape(0), target]) }];
   },
   lower(node, out) {

@@ -23,10 +23,15 @@ export function windowOf(node: NodeView, spatial: readonly number[], kernel: rea
   const dilations = node.ints('dilations') ?? spatial.map(() => 1);
   const pads = node.ints('pads') ?? spatial.flatMap(() => [0, 0]);
   node.require(
-    strides.length === spatial.length && dilations.length === spatial.length && pads.length === 2 * spatial.length,
+    strides.length === spatial.length &&
+      dilations.length === spatial.length &&
+      pads.length === 2 * spatial.length,
     'strides, dilations or pads of another rank',
   );
-  node.require([...strides, ...dilations, ...kernel].every((v) => v > 0), 'a size below 1');
+  node.require(
+    [...strides, ...dilations, ...kernel].every((v) => v > 0),
+    'a size below 1',
+  );
   const autoPad = node.string('auto_pad', 'NOTSET');
   const ceil = node.int('ceil_mode', 0) !== 0;
   return spatial.map((extent, d) => {

@@ -1,0 +1,84 @@
+/**
+ * @file A server that embeds Wideword: models are compiled at start, one device is kept open, and requests of
+ * different tenants that arrive together run as one round.
+ *
+ *     npx tsx examples/server.ts --port 8080 alice=resnet.onnx bob=resnet.onnx carol=bert.onnx
+ *
+ *     GET  /healthz              is it up, and on which device
+ *     GET  /v1/tenants           names, inputs and outputs
+ *     POST /v1/tenants/NAME      {"inputs": {"x": {"shape": [1, 2], "data": [0.5, 1]}}} gives {"outputs": {...}}
+ */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { parseArgs } from 'node:util';
+import { compileModel, type DeviceKind, type Model, openDevice } from '../index.ts';
+import { requestListener, type Service } from './http_api.ts';
+
+/** How long requests in flight may take to finish once the server is told to stop. */
+const graceMs = 10_000;
+
+const options = {
+  port: { type: 'string', default: '8080' },
+  host: { type: 'string', default: '127.0.0.1' },
+  device: { type: 'string', default: 'auto' },
+} as const;
+
+try {
+  const { values, positionals } = parseArgs({ options, allowPositionals: true });
+  const service = await prepare(values.device, positionals);
+  serve(service, Number(values.port), values.host);
+} catch (error) {
+  console.error(`server: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+}
+
+/** Compiles the models and loads every tenant on one device. */
+async function prepare(kind: string, args: readonly string[]): Promise<Service> {
+  if (!['auto', 'cuda', 'host'].includes(kind)) throw new Error(`no device '${kind}': auto, cuda or host`);
+  const models = await compileTenants(args);
+  const device = await openDevice(kind as DeviceKind);
+  const program = await device.load([...models].map(([name, model]) => ({ name, model })));
+  return { device, program, models };
+}
+
+/** From NAME=FILE arguments. Tenants may share a compiled model; on the device each has memory of its own. */
+async function compileTenants(args: readonly string[]): Promise<Map<string, Model>> {
+  const files = new Map<string, Model>();
+  const tenants = new Map<string, Model>();
+  for (const arg of args) {
+    const [, name, file] = /^([^=]+)=(.+)$/.exec(arg) ?? [];
+    if (name === undefined || file === undefined) throw new Error(`'${arg}' is not NAME=MODEL.onnx`);
+    if (tenants.has(name)) throw new Error(`there are two tenants '${name}'`);
+    const model = files.get(file) ?? (await compileModel(file));
+    files.set(file, model);
+    tenants.set(name, model);
+  }
+  if (tenants.size === 0) throw new Error('name at least one tenant: NAME=MODEL.onnx');
+  return tenants;
+}
+
+/** Serves until SIGINT or SIGTERM; then requests in flight finish. A second signal ends the process at once. */
+function serve(service: Service, port: number, host: string): void {
+  const { device, program, models } = service;
+  const close = (): void => {
+    program.close();
+    device.close();
+  };
+  const server = createServer(requestListener(service));
+  server.once('error', (error) => {
+    console.error(`server: ${error.message}`);
+    process.exitCode = 1;
+    close();
+  });
+  server.listen(port, host, () => {
+    const at = server.address() as AddressInfo;
+    console.log(`${models.size} tenants on ${device.name}, listening on http://${at.address}:${at.port}`);
+  });
+  const stop = (): void => {
+    server.close(close);
+    // Connections kept alive go as soon as they are idle, and those of hanging clients in the end.
+    setInterval(() => server.closeIdleConnections(), 50).unref();
+    setTimeout(() => server.closeAllConnections(), graceMs).unref();
+  };
+  process.once('SIGINT', stop).once('SIGTERM', stop);
+}

@@ -1,0 +1,271 @@
+/**
+ * @file The command, run as a process: outputs, exit codes, and one clear line for every misuse.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { lowerOnnx } from '../../compiler/index.ts';
+import { interpretModule } from '../../ir/interpret_module.ts';
+import type { Tensor } from '../../ir/tensor.ts';
+import { buildModel, encodeTensor } from '../compiler/build_model.ts';
+import { convModel, mlpModel } from '../support/models.ts';
+import { randomTensor } from '../support/random.ts';
+
+const main = 'dist/cli/main.js';
+const folder = mkdtempSync(join(tmpdir(), 'wideword-cli-'));
+const file = (name: string): string => join(folder, name);
+
+function wideword(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+function writeTestData(
+  name: string,
+  inputs: Record<string, Tensor>,
+  outputs: Record<string, Tensor>,
+): string {
+  const set = file(`${name}/test_data_set_0`);
+  mkdirSync(set, { recursive: true });
+  const write = (kind: string, tensors: Record<string, Tensor>): void =>
+    Object.entries(tensors).forEach(([n, t], i) =>
+      writeFileSync(join(set, `${kind}_${i}.pb`), encodeTensor(t, n)),
+    );
+  write('input', inputs);
+  write('output', outputs);
+  return file(name);
+}
+
+beforeAll(() => {
+  if (!existsSync(main)) throw new Error(`${main} is not built: run npm run build`);
+  writeFileSync(file('mlp.onnx'), mlpModel([20, 33, 12]));
+  writeFileSync(file('conv.onnx'), convModel());
+  const x = randomTensor('f32', [1, 20], 5);
+  const y = interpretModule(lowerOnnx(mlpModel([20, 33, 12]), { name: 'mlp' }), new Map([['x', x]])).get(
+    'y',
+  )!;
+  writeTestData('right', { x }, { y });
+  writeTestData('wrong', { x }, { y: randomTensor('f32', [1, 12], 6) });
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe('wideword run', () => {
+  it('prints outputs and what the program was', () => {
+    const { status, stdout, stderr } = wideword(
+      'run',
+      `${file('mlp.onnx')}*2`,
+      file('conv.onnx'),
+      '--device',
+      'host',
+      '--rounds',
+      '3',
+    );
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^mlp#1\n {2}y f32\[1,12\]\n {4}\[\d+\]/);
+    for (const line of [
+      /kernels as lowered +\d+/,
+      /words +\d+/,
+      /widest word +2/,
+      /coalesced +[\d.]+/,
+      /time multiplexed/,
+    ]) {
+      expect(stdout).toMatch(line);
+    }
+  });
+
+  it('--json is one object', () => {
+    const { stdout } = wideword(
+      'run',
+      file('mlp.onnx'),
+      '--replicas',
+      '3',
+      '--device',
+      'host',
+      '--rounds',
+      '2',
+      '--json',
+    );
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({ ok: true, program: { kernels: 6, words: 2, widest: 3 } });
+    expect(report.tenants.map((t: { name: string }) => t.name)).toEqual(['mlp#1', 'mlp#2', 'mlp#3']);
+    expect(report.milliseconds.coalesced).toBeGreaterThan(0);
+  });
+
+  it('compares with test data: 0 if as expected, 1 if not', () => {
+    const right = wideword(
+      'run',
+      file('mlp.onnx'),
+      '--device',
+      'host',
+      '--rounds',
+      '1',
+      '--test-data',
+      file('right'),
+    );
+    expect(right.stdout).toContain('as expected: largest error');
+    expect(right.status).toBe(0);
+    const wrong = wideword(
+      'run',
+      file('mlp.onnx'),
+      '--device',
+      'host',
+      '--rounds',
+      '1',
+      '--test-data',
+      join(file('wrong'), 'test_data_set_0'),
+    );
+    expect(wrong.stdout).toContain('WRONG: largest error');
+    expect(wrong.status).toBe(1);
+  });
+});
+
+describe('wideword compile', () => {
+  it('writes an artefact that runs without compiling', () => {
+    const made = wideword('compile', `${file('mlp.onnx')}*2`, '-o', file('two.wwa'), '--target', 'host');
+    expect(made.status).toBe(0);
+    expect(made.stdout).toMatch(/2 tenants, \d+ kernels for host/);
+    const ran = wideword('run', file('two.wwa'), '--device', 'host', '--rounds', '1');
+    expect(ran.stdout).toMatch(/nothing compiled: \d+ from the artefact/);
+    const direct = wideword('run', `${file('mlp.onnx')}*2`, '--device', 'host', '--rounds', '1');
+    expect(ran.stdout.split('\n').slice(0, 6)).toEqual(direct.stdout.split('\n').slice(0, 6));
+  });
+});
+
+describe('wideword dump', () => {
+  for (const [stage, expected] of Object.entries({
+    graph: /%h0: f32\[1,33\] = Gemm\(%x, %w0, %b0\) \{.*\} loc\("fc0"\)/,
+    kernel: /kernel @gemm_relu\(%x0: f32\[1,20\], %x1: f32\[33,20\], %x2: f32\[33\]\)/,
+    word: /word @w0 generic class [0-9a-f]{12} \{\n {2}slot @gemm_relu tenant "mlp#1"/,
+    cuda: /extern "C" __global__ void __launch_bounds__\(256\) word_gemm_relu/,
+  })) {
+    it(stage, () => {
+      const { status, stdout } = wideword('dump', `${file('mlp.onnx')}*2`, '--stage', stage);
+      expect(status).toBe(0);
+      expect(stdout).toMatch(expected);
+    });
+  }
+});
+
+it('wideword doctor names what is there and what is missing', () => {
+  const { stdout } = wideword('doctor');
+  for (const line of [/Node +v\d/, /native addon +loads/, /C\+\+ compiler/, /GPU/, /NVRTC/, /cache/])
+    expect(stdout).toMatch(line);
+});
+
+describe('misuse', () => {
+  const cases: [string, () => string[], number, RegExp][] = [
+    ['no command', () => [], 2, /Usage: wideword/],
+    ['an unknown command', () => ['rum'], 2, /unknown command 'rum'.*Did you mean run/s],
+    ['an unknown option', () => ['run', file('mlp.onnx'), '--fast'], 2, /unknown option '--fast'/],
+    ['no model', () => ['run'], 2, /missing required argument 'model'/],
+    ['a missing file', () => ['run', file('no.onnx')], 2, /no\.onnx: no such file/],
+    ['a folder', () => ['run', folder], 2, /is a folder/],
+    ['zero replicas', () => ['run', `${file('mlp.onnx')}*0`], 2, /1 to 4096 tenants/],
+    ['a bad count', () => ['run', file('mlp.onnx'), '--rounds', 'x'], 2, /whole number from 1/],
+    ['a bad shape', () => ['run', file('conv.onnx'), '--shape', 'x:1'], 2, /expected NAME=D,D/],
+    [
+      'a shape for no input',
+      () => ['run', file('mlp.onnx'), '--shape', 'z=1,2'],
+      2,
+      /no model here has an input 'z'/,
+    ],
+    [
+      'a shape against the model',
+      () => ['run', file('mlp.onnx'), '--shape', 'x=1,21'],
+      2,
+      /fixes dimension 1 to 20/,
+    ],
+    ['a shape of another rank', () => ['run', file('conv.onnx'), '--shape', 'x=1,3,12'], 2, /4 dimensions/],
+    [
+      'an unknown target',
+      () => ['compile', file('mlp.onnx'), '-o', file('x.wwa'), '--target', 'sm90'],
+      2,
+      /unknown target 'sm90'/,
+    ],
+    [
+      'test data that is not there',
+      () => ['run', file('mlp.onnx'), '--test-data', file('none')],
+      2,
+      /none: no such folder/,
+    ],
+    [
+      'test data of another model',
+      () => ['run', file('conv.onnx'), '--test-data', file('right')],
+      2,
+      /dimensions/,
+    ],
+    [
+      'ptx of the host',
+      () => ['dump', file('mlp.onnx'), '--stage', 'ptx', '--target', 'host'],
+      2,
+      /CUDA target/,
+    ],
+    [
+      'an unknown stage',
+      () => ['dump', file('mlp.onnx'), '--stage', 'llvm'],
+      2,
+      /graph, kernel, word, cuda, ptx/,
+    ],
+  ];
+  for (const [name, args, code, message] of cases) {
+    it(name, () => {
+      const { status, stdout, stderr } = wideword(...args());
+      expect(stdout + stderr).toMatch(message);
+      expect(stderr).not.toMatch(/\n {4}at /);
+      expect(status).toBe(code);
+    });
+  }
+
+  it('files that are no model, or half of one', () => {
+    const good = readFileSync(file('conv.onnx'));
+    const bad: Record<string, Uint8Array> = {
+      'empty.onnx': new Uint8Array(),
+      'text.onnx': Buffer.from('this is not a model, but a text of some length'),
+      'half.onnx': good.subarray(0, good.length >> 1),
+      'short.onnx': good.subarray(0, good.length - 1),
+      'half.wwa': Buffer.from('WIDEWORD\x01\0\0\0'),
+    };
+    for (const [name, bytes] of Object.entries(bad)) {
+      writeFileSync(file(name), bytes);
+      const { status, stderr } = wideword('run', file(name));
+      expect(stderr.trim().split('\n')).toHaveLength(1);
+      expect(stderr).toMatch(new RegExp(`^wideword: .*${name}`));
+      expect(status).toBe(2);
+    }
+  });
+
+  it('lists every unsupported node at once, by name, op and opset', () => {
+    const nodes = [
+      { op: 'Relu', name: 'fine', inputs: ['x'], outputs: ['a'] },
+      { op: 'NoSuchOp', name: 'first', inputs: ['a'], outputs: ['b'] },
+      { op: 'Elsewhere', domain: 'com.example', name: 'second', inputs: ['b'], outputs: ['y'] },
+    ];
+    writeFileSync(
+      file('odd.onnx'),
+      buildModel({ inputs: [{ name: 'x', shape: [1, 4] }], outputs: ['y'], nodes }),
+    );
+    const { status, stderr } = wideword('run', file('odd.onnx'));
+    expect(stderr).toMatch(/NoSuchOp \(opset 18\) at node 'first'/);
+    expect(stderr).toMatch(/com\.example\.Elsewhere.*'second'/);
+    expect(status).toBe(2);
+  });
+
+  it('asks for a missing dimension with the option to give it', () => {
+    const nodes = [{ op: 'Relu', inputs: ['x'], outputs: ['y'] }];
+    writeFileSync(
+      file('open.onnx'),
+      buildModel({ inputs: [{ name: 'x', shape: ['N', 3, 'H'] }], outputs: ['y'], nodes }),
+    );
+    const { status, stderr } = wideword('run', file('open.onnx'));
+    expect(stderr).toMatch(/--shape x=1,3,/);
+    expect(status).toBe(2);
+  });
+
+  it('--verbose shows where', () => {
+    expect(wideword('run', file('no.onnx'), '--verbose').stderr).toMatch(/\n {4}at /);
+    expect(wideword('--verbose', 'run', file('no.onnx')).stderr).toMatch(/\n {4}at /);
+  });
+});

@@ -1,0 +1,85 @@
+/**
+ * @file Builds small ONNX models in memory, for tests.
+ */
+import { encodeModel, encodeTensor as encodeTensorProto } from '../../compiler/onnx/schema.ts';
+import { elemTypeOf } from '../../compiler/onnx/tensors.ts';
+import { bytesOf, type Tensor } from '../../ir/tensor.ts';
+import type { DType } from '../../ir/types.ts';
+
+export type AttributeValue = number | string | Tensor | GraphSpec | readonly number[] | { float: number };
+
+export interface NodeSpec {
+  readonly op: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly name?: string;
+  readonly domain?: string;
+  readonly attributes?: { readonly [name: string]: AttributeValue };
+}
+
+export interface InputSpec {
+  readonly name: string;
+  readonly dtype?: DType;
+  /** Strings are open dimensions; no shape at all is one of unknown rank. */
+  readonly shape?: readonly (number | string)[];
+}
+
+export interface GraphSpec {
+  readonly inputs?: readonly InputSpec[];
+  readonly outputs: readonly string[];
+  readonly nodes: readonly NodeSpec[];
+  readonly constants?: { readonly [name: string]: Tensor };
+}
+
+/** The bytes of a model. Whole numbers become integer attributes; write `{ float: 2 }` for a float. */
+export const buildModel = (graph: GraphSpec, opset = 18): Uint8Array =>
+  encodeModel({ irVersion: 8, opsetImport: [{ domain: '', version: opset }], graph: graphProto(graph) });
+
+const graphProto = ({ inputs = [], outputs, nodes, constants = {} }: GraphSpec): object => ({
+  name: 'graph',
+  node: nodes.map(({ op, inputs: input, outputs: output, name = '', domain = '', attributes = {} }) => ({
+    opType: op,
+    input,
+    output,
+    name,
+    domain,
+    attribute: Object.entries(attributes).map(([key, value]) => ({ name: key, ...attributeProto(value) })),
+  })),
+  initializer: Object.entries(constants).map(([name, tensor]) => ({ name, ...tensorProto(tensor) })),
+  input: inputs.map(({ name, dtype = 'f32', shape }) => ({
+    name,
+    type: {
+      tensorType: {
+        elemType: elemTypeOf(dtype),
+        ...(shape && {
+          shape: { dim: shape.map((d) => (typeof d === 'number' ? { dimValue: d } : { dimParam: d })) },
+        }),
+      },
+    },
+  })),
+  // Types of outputs are left to inference.
+  output: outputs.map((name) => ({ name })),
+});
+
+/** The bytes of a tensor with its name, as test data files hold it. */
+export const encodeTensor = (tensor: Tensor, name: string): Uint8Array =>
+  encodeTensorProto({ name, ...tensorProto(tensor) });
+
+const tensorProto = (tensor: Tensor): object => ({
+  dims: tensor.shape,
+  dataType: elemTypeOf(tensor.dtype),
+  rawData: bytesOf(tensor),
+});
+
+function attributeProto(value: AttributeValue): object {
+  if (typeof value === 'number')
+    return Number.isInteger(value) ? { type: 2, i: value } : { type: 1, f: value };
+  if (typeof value === 'string') return { type: 3, s: new TextEncoder().encode(value) };
+  if (Array.isArray(value)) {
+    const whole = value.every(Number.isInteger);
+    return whole ? { type: 7, ints: value } : { type: 6, floats: value };
+  }
+  if ('float' in value) return { type: 1, f: value.float };
+  if ('nodes' in value) return { type: 5, g: graphProto(value) };
+  return { type: 4, t: tensorProto(value as Tensor) };
+}

@@ -1,0 +1,163 @@
+/**
+ * @file Programs on the host device through the public API: tenants, rounds, requests, isolation.
+ */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  compileModel,
+  type Device,
+  type Model,
+  openDevice,
+  type Program,
+  RequestError,
+} from '../../index.ts';
+import { bytesOf } from '../../ir/tensor.ts';
+import { convModel, mlpModel } from '../support/models.ts';
+import { randomTensor } from '../support/random.ts';
+
+let device: Device;
+beforeAll(async () => void (device = await openDevice('host', { threads: 2 })));
+afterAll(() => device.close());
+
+const mlp = (seed: number, sizes = [20, 33, 12]): Promise<Model> =>
+  compileModel(mlpModel(sizes, seed), { name: `mlp${seed}` });
+const input = (seed: number, width = 20) => ({ x: randomTensor('f32', [1, width], seed) });
+
+/** What a tenant gives when it is the only one there. */
+async function alone(model: Model, inputs: ReturnType<typeof input>): Promise<Uint8Array> {
+  const program = await device.load([{ name: 'only', model }]);
+  const { outputs } = await program.run({ only: inputs });
+  program.close();
+  return bytesOf(outputs.only!.y!);
+}
+
+describe('a program', () => {
+  it('gives each tenant the bits it gets alone, whoever else is there', async () => {
+    const models = [await mlp(1), await mlp(2), await mlp(3, [20, 64, 12]), await compileModel(convModel())];
+    const requests = [input(1), input(2), input(3), { x: randomTensor('f32', [1, 3, 12, 12], 4) }];
+    const names = ['a', 'b', 'c', 'conv'];
+    const program = await device.load(models.map((model, n) => ({ name: names[n]!, model })));
+    const all = Object.fromEntries(names.map((name, n) => [name, requests[n]!]));
+    const expected = await Promise.all(models.map((m, n) => alone(m, requests[n]!)));
+    for (const subset of [names, ['a'], ['b', 'conv'], ['c', 'a'], names]) {
+      const { outputs } = await program.run(Object.fromEntries(subset.map((name) => [name, all[name]!])));
+      expect(Object.keys(outputs).sort()).toEqual([...subset].sort());
+      for (const name of subset) expect(bytesOf(outputs[name]!.y!)).toEqual(expected[names.indexOf(name)]);
+    }
+    expect(program.stats.widest).toBe(3);
+    program.close();
+  });
+
+  it('replicas have weights and activations of their own', async () => {
+    const model = await mlp(1);
+    const program = await device.load([1, 2, 3].map((n) => ({ name: `t${n}`, model })));
+    const { outputs } = await program.run({ t1: input(1), t2: input(2), t3: input(1) });
+    expect(bytesOf(outputs.t1!.y!)).toEqual(bytesOf(outputs.t3!.y!));
+    expect(bytesOf(outputs.t1!.y!)).not.toEqual(bytesOf(outputs.t2!.y!));
+    expect(program.stats).toMatchObject({ kernels: 6, words: 2, widest: 3 });
+    program.close();
+  });
+
+  it('NaN of one tenant changes nothing for another', async () => {
+    const model = await mlp(1);
+    const program = await device.load([1, 2].map((n) => ({ name: `t${n}`, model })));
+    const bad = { x: randomTensor('f32', [1, 20], 9) };
+    (bad.x.data as Float32Array).fill(Number.NaN);
+    const { outputs } = await program.run({ t1: bad, t2: input(2) });
+    expect([...(outputs.t1!.y!.data as Float32Array)].every(Number.isNaN)).toBe(true);
+    expect(bytesOf(outputs.t2!.y!)).toEqual(await alone(model, input(2)));
+    program.close();
+  });
+
+  it('loading and closing another program disturbs nothing', async () => {
+    const [first, second] = [await mlp(1), await mlp(2)];
+    const program = await device.load([{ name: 'a', model: first }]);
+    const before = bytesOf((await program.run({ a: input(1) })).outputs.a!.y!);
+    const other = await device.load([{ name: 'a', model: second }]);
+    const [mine] = await Promise.all([program.run({ a: input(1) }), other.run({ a: input(1) })]);
+    expect(bytesOf(mine.outputs.a!.y!)).toEqual(before);
+    other.close();
+    expect(bytesOf((await program.run({ a: input(1) })).outputs.a!.y!)).toEqual(before);
+    program.close();
+  });
+
+  it('the tiers give the same bits', async () => {
+    const model = await compileModel(convModel());
+    const x = { x: randomTensor('f32', [1, 3, 12, 12], 4) };
+    const results: Uint8Array[] = [];
+    for (const tier of ['generic', 'specialised', 'auto'] as const) {
+      const program = await device.load(
+        [
+          { name: 'a', model },
+          { name: 'b', model },
+        ],
+        { tier },
+      );
+      const { outputs } = await program.run({ a: x, b: x });
+      results.push(bytesOf(outputs.a!.y!), bytesOf(outputs.b!.y!));
+      program.close();
+    }
+    for (const bits of results) expect(bits).toEqual(results[0]);
+  });
+
+  it('times both ways of running', async () => {
+    const model = await mlp(1);
+    const program = await device.load([1, 2].map((n) => ({ name: `t${n}`, model })));
+    for (const mode of ['coalesced', 'time-multiplexed'] as const) {
+      const times = await program.time(mode, 5);
+      expect(times).toHaveLength(5);
+      expect(times.every((t) => t > 0)).toBe(true);
+    }
+    program.close();
+  });
+});
+
+describe('requests', () => {
+  let program: Program;
+  let model: Model;
+  beforeAll(async () => {
+    model = await mlp(1);
+    program = await device.load([1, 2, 3].map((n) => ({ name: `t${n}`, model })));
+  });
+
+  it('that arrive together are answered each with its own', async () => {
+    const seeds = Array.from({ length: 40 }, (_, n) => n);
+    const answers = await Promise.all(seeds.map((n) => program.submit(`t${(n % 3) + 1}`, input(n))));
+    const expected = await Promise.all(seeds.map((n) => alone(model, input(n))));
+    answers.forEach((a, n) => expect(bytesOf(a.y!)).toEqual(expected[n]));
+  });
+
+  it('that do not fit are refused alone, in one line', async () => {
+    const good = program.submit('t1', input(1));
+    const bad = {
+      'an unknown tenant': program.submit('t9', input(1)),
+      'a missing input': program.submit('t2', {}),
+      'a wrong shape': program.submit('t2', input(1, 21)),
+      'a wrong type': program.submit('t2', { x: randomTensor('i32', [1, 20], 1) }),
+      'an input too many': program.submit('t2', { ...input(1), z: randomTensor('f32', [1], 1) }),
+    };
+    for (const promise of Object.values(bad)) await expect(promise).rejects.toThrow(RequestError);
+    await expect(bad['a wrong shape']).rejects.toThrow(
+      "tenant 't2': input 'x' is f32[1,21], expected f32[1,20]",
+    );
+    expect(bytesOf((await good).y!)).toEqual(await alone(model, input(1)));
+  });
+
+  it('to a closed program are refused', async () => {
+    const other = await device.load([{ name: 'a', model }]);
+    const waiting = other.submit('a', input(1));
+    other.close();
+    await expect(waiting).rejects.toThrow('closed');
+    await expect(other.submit('a', input(1))).rejects.toThrow('closed');
+    await expect(other.run({ a: input(1) })).rejects.toThrow('closed');
+  });
+
+  it('names must be unique, and there must be a tenant', async () => {
+    await expect(
+      device.load([
+        { name: 'a', model },
+        { name: 'a', model },
+      ]),
+    ).rejects.toThrow(RangeError);
+    await expect(device.load([])).rejects.toThrow(RangeError);
+  });
+});
