@@ -38,10 +38,10 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   const entry = `word_${names.join('_')}`.slice(0, 120);
   const dispatch =
     classes.length === 1
-      ? [`    ${names[0]}(row, block);`]
+      ? [`    run_${names[0]}(row, block);`]
       : [
           '    switch (row.body) {',
-          ...names.map((name, n) => `      case ${n}: ${name}(row, block); break;`),
+          ...names.map((name, n) => `      case ${n}: run_${name}(row, block); break;`),
           '    }',
         ];
   const main = [
@@ -86,7 +86,7 @@ function emitBody(kernelClass: KernelClass, name: string): string {
   const meaning = kernelClass.text.split('\n').map((line) => `// ${line}`);
   return [
     ...meaning,
-    `__device__ void ${name}(const SlotRow& row, unsigned block) {`,
+    `__device__ void run_${name}(const SlotRow& row, unsigned block) {`,
     ...w.lines,
     '}',
     '',
@@ -98,4 +98,5 @@ function scheduleOf(kernel: Kernel): NonNullable<Kernel['schedule']> {
   return kernel.schedule;
 }
 
+/** A kernel's name as C can have it. */
 const identifier = (name: string): string => name.replace(/[^A-Za-z0-9_]/g, '_').slice(0, 60);

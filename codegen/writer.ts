@@ -11,9 +11,9 @@ import { combiners } from '../ir/ops.ts';
 import type { DType } from '../ir/types.ts';
 import { castTo, fromStorage, literal, scalarType, spellOp, storageType, toStorage } from './c.ts';
 
-/** Names that the skeletons and the prologue use themselves. */
+/** Names that the skeletons and the prologue use themselves, and short words of C++ that an index might be called. */
 const reserved =
-  /^([xyv]\d+|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|batch|T[MNK]|[mn]0|k0|[MNK]|[ijs]|tx|ty)$/;
+  /^([xyv]\d+|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|batch|T[MNK]|[mn]0|k0|[MNK]|[ijs]|tx|ty|and|or|xor|not|if|do|for|int|new|try|asm|auto|bool|case|char|else|enum|goto|long|this|true|void|float|short|using|while)$/;
 
 /** How a skeleton changes the way statements are written. */
 export interface StatementRules {

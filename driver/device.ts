@@ -151,7 +151,7 @@ export class Program {
       kernelsLowered,
       kernels: plan.words.reduce((n, w) => n + w.slots.length, 0),
       words: plan.words.length,
-      widest: Math.max(...plan.words.map((w) => w.slots.length)),
+      widest: Math.max(0, ...plan.words.map((w) => w.slots.length)),
       compiled,
       cached,
       shipped,

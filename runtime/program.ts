@@ -49,7 +49,8 @@ interface Waiting {
 
 export class LoadedProgram {
   readonly #memory: readonly Memory[];
-  readonly #words: NativeProgram;
+  /** Absent if there is nothing to compute: outputs without elements. */
+  readonly #words: NativeProgram | undefined;
   readonly #tenantOf: ReadonlyMap<string, number>;
   readonly #queues: Waiting[][];
   #pumping = false;
@@ -69,7 +70,7 @@ export class LoadedProgram {
     if (this.#tenantOf.size !== tenants.length) throw new RangeError('two tenants have the same name');
     this.#queues = tenants.map(() => []);
     this.#memory = tenants.map((t) => upload(device, t.model));
-    this.#words = this.#assemble(words);
+    this.#words = words.length > 0 ? this.#assemble(words) : undefined;
   }
 
   /** Runs one round of the named tenants' requests. */
@@ -79,7 +80,8 @@ export class LoadedProgram {
     const writes = active.flatMap((t) => this.#writes(t, requests[this.tenants[t]!.name]!));
     const results = active.map((t) => this.tenants[t]!.model.outputs.map((port) => this.#read(t, port)));
     const reads = results.flat().map((r) => r.transfer);
-    const { milliseconds } = await this.#words.run({ active, writes, reads });
+    const round = { active, writes: writes.filter(hasBytes), reads: reads.filter(hasBytes) };
+    const { milliseconds } = (await this.#words?.run(round)) ?? { milliseconds: 0 };
     const outputs = Object.fromEntries(
       active.map((t, n) => [
         this.tenants[t]!.name,
@@ -111,6 +113,7 @@ export class LoadedProgram {
   async time(rounds: number, words?: readonly Word[]): Promise<number[]> {
     if (this.#closed) throw new Error('the program is closed');
     const everyone = [...this.tenants.keys()];
+    if (!this.#words) return Array<number>(rounds).fill(0);
     if (!words) return [...(await this.#words.time(everyone, rounds))];
     const program = this.#assemble(words);
     try {
@@ -126,7 +129,7 @@ export class LoadedProgram {
     this.#closed = true;
     for (const queue of this.#queues)
       for (const w of queue.splice(0)) w.reject(new Error('the program is closed'));
-    this.#words.close();
+    this.#words?.close();
     for (const { weights, arena } of this.#memory) {
       this.device.release(weights);
       this.device.release(arena);
@@ -211,6 +214,8 @@ export class LoadedProgram {
     return { name: port.name, tensor, transfer };
   }
 }
+
+const hasBytes = ({ data }: Transfer): boolean => data.length > 0;
 
 /** Allocates a tenant's buffers and copies its weights. */
 function upload(device: NativeDevice, model: CompiledModel): Memory {

@@ -2,12 +2,18 @@
  * @file `npm run conformance`: runs ONNX's backend tests and prints how many pass, are refused or come out wrong, by
  * operator. Fails if any is wrong.
  */
+import { availableParallelism } from 'node:os';
 import { Command, Option } from 'commander';
+import { progressBar } from '../../cli/output.ts';
+import { openDevice } from '../../driver/device.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
+import { deviceRunner } from './device_runner.ts';
 import { archive, listTests, type Outcome, type Runner, runTest, testFolder } from './suite.ts';
 
 /** Ways to run a module. */
 const runners: { readonly [name: string]: () => Promise<Runner> } = {
+  host: async () => deviceRunner(await openDevice('host')),
+  cuda: async () => deviceRunner(await openDevice('cuda')),
   interpret: async () => interpretModule,
 };
 
@@ -21,9 +27,7 @@ async function main(): Promise<number> {
   const command = new Command('conformance')
     .description("Run ONNX's backend tests through the compiler")
     .addOption(
-      new Option('--runner <name>', 'what runs the kernels')
-        .choices(Object.keys(runners))
-        .default('interpret'),
+      new Option('--runner <name>', 'what runs the kernels').choices(Object.keys(runners)).default('host'),
     )
     .option('--filter <text>', 'only tests whose name contains this')
     .option('--json', 'print every outcome as JSON')
@@ -38,8 +42,20 @@ async function main(): Promise<number> {
   const tests = listTests(folder).filter((t) => !filter || t.name.includes(filter));
   // The interpreter would take hours for the models of real size.
   const skipped = tests.filter((t) => runner === 'interpret' && t.group === 'light');
-  const outcomes: Outcome[] = [];
-  for (const test of tests) if (!skipped.includes(test)) outcomes.push(await runTest(test, run));
+  const chosen = tests.filter((t) => !skipped.includes(t));
+  const bar = progressBar('conformance');
+  // A few at once: while one waits for the compiler, another is read and lowered.
+  const outcomes = new Array<Outcome>(chosen.length);
+  const queue = chosen.entries();
+  let done = 0;
+  const worker = async (): Promise<void> => {
+    for (const [n, test] of queue) {
+      outcomes[n] = await runTest(test, run);
+      bar.update({ done: ++done, total: chosen.length, cached: 0, name: test.name });
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+  bar.stop();
 
   if (json) console.log(JSON.stringify({ runner, skipped: skipped.map((t) => t.name), outcomes }, null, 1));
   else print(outcomes, skipped.length);
@@ -70,4 +86,5 @@ function print(outcomes: readonly Outcome[], skipped: number): void {
     console.log(`wrong: ${o.group}/${o.name}: ${o.reason}`);
 }
 
-process.exitCode = await main();
+// Devices keep threads; the work is over.
+process.exit(await main());
