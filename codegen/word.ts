@@ -57,7 +57,7 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   ];
   return {
     entry,
-    source: [preludeOf(target.kind), ...bodies, main.join('\n'), exported(entry, target)].join('\n') + '\n',
+    source: [preludeOf(target.kind), ...bodies, main.join('\n'), exported(entry, target), ''].join('\n'),
     threads,
   };
 }

@@ -83,7 +83,9 @@ export function linearize(kernel: Kernel, given: Iterable<Expr> = []): Linear {
   }
 
   // Placing goes outside in, so numbers are given again, in the order in which the statements stand.
-  const numbers = new Map<ValueId, ValueId>([...root.ids.values()].slice(0, givenCount).map((id) => [id, id]));
+  const numbers = new Map<ValueId, ValueId>(
+    [...root.ids.values()].slice(0, givenCount).map((id) => [id, id]),
+  );
   const renumber = (statements: Statement[]): void => {
     statements.forEach((s, at) => {
       if (s.kind !== 'let') renumber(s.body);
