@@ -18,7 +18,7 @@ function loads() {
 }
 
 if (!existsSync(`${root}tsconfig.json`) && !loads()) {
-  const { status } = spawnSync('npx', ['cmake-js', 'compile', '--silent'], {
+  const { status } = spawnSync('npx', ['cmake-js', 'compile', '--log-level', 'error'], {
     cwd: root,
     stdio: 'inherit',
     shell: true,

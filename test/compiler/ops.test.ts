@@ -311,36 +311,35 @@ const all = [
 ];
 
 describe('operators', () => {
-  it.each(all.map((c, i) => [`${c.op} (${i})`, c] as const))(
-    '%s means what onnxruntime says',
-    async (_, test) => {
-      const constants: { [name: string]: Tensor } = {};
-      const inputs = new Map<string, Tensor>();
-      const names = test.inputs.map((given, i) => {
-        const name = given ? `x${i}` : '';
-        if (given && 'data' in given) constants[name] = given;
-        else if (given) inputs.set(name, randomInput(given as readonly number[], i, test.map));
-        return name;
-      });
-      const outputs = Array.from({ length: test.outputs ?? 1 }, (_n, i) => `y${i}`);
-      const { op, attributes = {}, opset = 18 } = test;
-      const bytes = buildModel(
-        {
-          inputs: [...inputs].map(([name, { dtype, shape }]) => ({ name, dtype, shape })),
-          outputs,
-          nodes: [{ op, inputs: names, outputs, attributes }],
-          constants,
-        },
-        opset,
-      );
-      const module = lowerOnnx(bytes, { name: op });
-      expect(module.calls.flatMap((c) => verifyKernel(c.kernel))).toEqual([]);
-      const got = interpretModule(module, inputs);
-      const want = await runPeer(bytes, inputs);
-      for (const name of outputs)
-        expect(difference(got.get(name)!, want.get(name)!), `${op} ${name}`).toBe(undefined);
-    },
-  );
+  it.each(
+    all.map((c, i) => [`${c.op} (${i})`, c] as const),
+  )('%s means what onnxruntime says', async (_, test) => {
+    const constants: { [name: string]: Tensor } = {};
+    const inputs = new Map<string, Tensor>();
+    const names = test.inputs.map((given, i) => {
+      const name = given ? `x${i}` : '';
+      if (given && 'data' in given) constants[name] = given;
+      else if (given) inputs.set(name, randomInput(given as readonly number[], i, test.map));
+      return name;
+    });
+    const outputs = Array.from({ length: test.outputs ?? 1 }, (_n, i) => `y${i}`);
+    const { op, attributes = {}, opset = 18 } = test;
+    const bytes = buildModel(
+      {
+        inputs: [...inputs].map(([name, { dtype, shape }]) => ({ name, dtype, shape })),
+        outputs,
+        nodes: [{ op, inputs: names, outputs, attributes }],
+        constants,
+      },
+      opset,
+    );
+    const module = lowerOnnx(bytes, { name: op });
+    expect(module.calls.flatMap((c) => verifyKernel(c.kernel))).toEqual([]);
+    const got = interpretModule(module, inputs);
+    const want = await runPeer(bytes, inputs);
+    for (const name of outputs)
+      expect(difference(got.get(name)!, want.get(name)!), `${op} ${name}`).toBe(undefined);
+  });
 });
 
 function randomInput(
