@@ -5,6 +5,7 @@ import cliProgress from 'cli-progress';
 import { CommanderError } from 'commander';
 import { InputError } from '../compiler/errors.ts';
 import type { Progress } from '../driver/code.ts';
+import { CacheError } from '../runtime/cache.ts';
 import { RequestError } from '../runtime/program.ts';
 import { MissingToolchain } from '../runtime/toolchain.ts';
 
@@ -67,7 +68,7 @@ export function reportError(error: unknown, verbose: boolean): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.badUse;
   const e = error instanceof Error ? error : new Error(String(error));
   const isBadUse = e instanceof InputError || e instanceof RequestError || e instanceof RangeError;
-  const isExpected = isBadUse || e instanceof MissingToolchain;
+  const isExpected = isBadUse || e instanceof MissingToolchain || e instanceof CacheError;
   const [first, ...rest] = e.message.split('\n');
   console.error(`wideword: ${first}`);
   for (const line of isExpected || verbose ? rest : []) console.error(`          ${line}`);

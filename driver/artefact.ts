@@ -5,7 +5,7 @@
  *     "WIDEWORD" · u32 format · u32 index length · sha256 of all that follows · index · padding · blobs (64-byte aligned)
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { InputError } from '../compiler/errors.ts';
 import type { CompiledModel } from '../ir/program.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor } from '../ir/tensor.ts';
@@ -96,7 +96,7 @@ export async function saveArtefact(
     const ready = await prepareCode(words, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
     code[target] = [];
     for (const { key, entry, threads, path: file, image } of ready.code) {
-      const bytes = image ?? new Uint8Array(await readFile(file!));
+      const bytes = image ?? (await CodeCache.read(file!));
       code[target].push({ key, entry, threads, ...blobs.add(bytes) });
     }
   }

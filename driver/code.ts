@@ -96,16 +96,10 @@ export async function prepareCode(
     const { entry, source, threads } = emitWord(classesOf(word, models, target), targetOf(target));
     const { identity, extension } = toolchain;
     const name = CodeCache.key(source, identity);
-    const ready = {
-      key,
-      entry,
-      symbol: entrySymbol(entry, targetOf(target)),
-      threads,
-      path: cache.path(name, extension),
-    };
-    if (cache.has(name, extension)) return finish(ready, 'cached');
-    await cache.put(name, extension, (path) => toolchain!.compile(source, path));
-    finish(ready, 'compiled');
+    const found = await cache.find(name, extension);
+    const path = found ?? (await cache.put(name, extension, (file) => toolchain!.compile(source, file)));
+    const symbol = entrySymbol(entry, targetOf(target));
+    finish({ key, entry, symbol, threads, path }, found ? 'cached' : 'compiled');
   };
   await inParallel(wanted, prepare);
   return { code, ...counts };
@@ -122,7 +116,7 @@ async function fromImage(
   const base = { key, entry, threads, symbol: entrySymbol(entry, targetOf(target)) };
   if (target !== 'host') return { ...base, image };
   const name = CodeCache.key(Buffer.from(image).toString('base64'));
-  const path = cache.has(name, 'so') ? cache.path(name, 'so') : await cache.put(name, 'so', image);
+  const path = (await cache.find(name, 'so')) ?? (await cache.put(name, 'so', image));
   return { ...base, path };
 }
 

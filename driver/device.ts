@@ -1,7 +1,6 @@
 /**
  * @file Devices as users open them: load tenants, and run.
  */
-import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { InputError } from '../compiler/errors.ts';
 import type { Tenant, Word, WordPlan } from '../ir/program.ts';
@@ -96,7 +95,7 @@ export class Device {
   /** The host opens a library by its path; the CUDA driver takes a cubin's bytes. */
   async #loadable({ path, image }: ReadyCode): Promise<string | Uint8Array> {
     if (this.kind === 'host') return path!;
-    return image ?? new Uint8Array(await readFile(path!));
+    return image ?? CodeCache.read(path!);
   }
 
   /** Closes the device and every program on it. */

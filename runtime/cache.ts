@@ -3,14 +3,18 @@
  * share it, and any file of it may be deleted at any time.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /** $WIDEWORD_CACHE, else wideword/ in the user's cache folder. */
 export const defaultCacheDir = (): string =>
   process.env.WIDEWORD_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'wideword');
+
+/** The cache folder cannot be used; the message says what to do. */
+export class CacheError extends Error {
+  override readonly name = 'CacheError';
+}
 
 export class CodeCache {
   constructor(readonly dir: string = defaultCacheDir()) {}
@@ -27,15 +31,23 @@ export class CodeCache {
     return join(this.dir, key.slice(0, 2), `${key}.${extension}`);
   }
 
-  has(key: string, extension: string): boolean {
-    return existsSync(this.path(key, extension));
+  /** The file of a key if it is there and whole; a damaged one is removed, as a library cut short can crash whoever opens it. */
+  async find(key: string, extension: string): Promise<string | undefined> {
+    const path = this.path(key, extension);
+    const file = await readFile(path).catch(() => undefined);
+    if (!file) return undefined;
+    if (isWhole(file)) return path;
+    await rm(path, { force: true }).catch(() => {});
+    return undefined;
   }
 
-  async read(key: string, extension: string): Promise<Uint8Array> {
-    return new Uint8Array(await readFile(this.path(key, extension)));
+  /** The bytes that were stored in a file of the cache. */
+  static async read(path: string): Promise<Uint8Array> {
+    const file = await readFile(path);
+    return new Uint8Array(file.subarray(0, file.length - digestBytes));
   }
 
-  /** Stores bytes, or what `produce` writes to the path that it is given. */
+  /** Stores bytes, or what `produce` writes to the path that it is given, with a digest behind them. Throws CacheError. */
   async put(
     key: string,
     extension: string,
@@ -43,15 +55,29 @@ export class CodeCache {
   ): Promise<string> {
     const path = this.path(key, extension);
     const part = `${path}.${process.pid}.${randomBytes(4).toString('hex')}.part`;
-    await mkdir(join(path, '..'), { recursive: true });
     try {
+      await mkdir(dirname(path), { recursive: true });
       if (produce instanceof Uint8Array) await writeFile(part, produce);
       else await produce(part);
+      await appendFile(part, digest(await readFile(part)));
       await rename(part, path);
     } catch (error) {
-      await rm(part, { force: true });
-      throw error;
+      await rm(part, { force: true }).catch(() => {});
+      const { code } = error as NodeJS.ErrnoException;
+      if (!code) throw error;
+      throw new CacheError(
+        `cannot write the cache ${this.dir} (${code}): set WIDEWORD_CACHE to a folder that can be written`,
+      );
     }
     return path;
   }
+}
+
+const digestBytes = 32;
+const digest = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
+
+/** True if the file ends in the digest of what stands before it. Loaders of libraries do not mind bytes behind the end. */
+function isWhole(file: Buffer): boolean {
+  const end = file.length - digestBytes;
+  return end > 0 && digest(file.subarray(0, end)).equals(file.subarray(end));
 }

@@ -36,11 +36,11 @@ export async function runKernels(
   const toolchain = toolchainOf(device.target);
   const cache = new CodeCache();
   const key = CodeCache.key(source, toolchain.identity);
-  if (!cache.has(key, toolchain.extension)) {
-    await cache.put(key, toolchain.extension, (path) => toolchain.compile(source, path));
-  }
+  const path =
+    (await cache.find(key, toolchain.extension)) ??
+    (await cache.put(key, toolchain.extension, (file) => toolchain.compile(source, file)));
   const code = device.load(
-    target.kind === 'host' ? cache.path(key, 'so') : await cache.read(key, 'cubin'),
+    target.kind === 'host' ? path : await CodeCache.read(path),
     entrySymbol(entry, target),
   );
   const slots = kernels.map((kernel, n) => {
