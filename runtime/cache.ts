@@ -56,7 +56,7 @@ export class CodeCache {
     const path = this.path(key, extension);
     const part = `${path}.${process.pid}.${randomBytes(4).toString('hex')}.part`;
     try {
-      await mkdir(dirname(path), { recursive: true });
+      await makeFolder(dirname(path));
       if (produce instanceof Uint8Array) await writeFile(part, produce);
       else await produce(part);
       await appendFile(part, digest(await readFile(part)));
@@ -70,6 +70,24 @@ export class CodeCache {
       );
     }
     return path;
+  }
+}
+
+/**
+ * Makes a folder and those above it. Node's own recursive mkdir never returns where a folder exists but takes none (/proc, say): it
+ * takes the ENOENT for a missing parent, again and again.
+ */
+async function makeFolder(dir: string): Promise<void> {
+  const attempt = (): Promise<unknown> =>
+    mkdir(dir).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+  try {
+    await attempt();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || dirname(dir) === dir) throw error;
+    await makeFolder(dirname(dir));
+    await attempt();
   }
 }
 

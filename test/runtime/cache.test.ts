@@ -1,7 +1,15 @@
 /**
  * @file The code cache: atomic, shared, and never trusting a damaged file.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -67,6 +75,8 @@ describe('the code cache', () => {
     const cache = new CodeCache(join(dir, 'file'));
     await expect(cache.put(key, 'so', bytes)).rejects.toThrow(CacheError);
     await expect(cache.put(key, 'so', bytes)).rejects.toThrow(/set WIDEWORD_CACHE/);
+    if (existsSync('/proc'))
+      await expect(new CodeCache('/proc/no/such').put(key, 'so', bytes)).rejects.toThrow(CacheError);
   });
 
   it.skipIf(!findHostCompiler())('libraries cut short are compiled again, not opened', async () => {
