@@ -9,8 +9,8 @@
 import { Command } from 'commander';
 import { emitWord, entrySymbol, virtualBlocks } from '../codegen/word.ts';
 import { classOf } from '../ir/class.ts';
-import { contractionOf } from '../ir/contraction.ts';
-import type { Kernel } from '../ir/kernel.ts';
+import { type Contraction, contractionOf } from '../ir/contraction.ts';
+import type { Kernel, MmaSchedule } from '../ir/kernel.ts';
 import { formatSchedule } from '../ir/print.ts';
 import { targetOf } from '../ir/target.ts';
 import { byteSize, type TensorType } from '../ir/types.ts';
@@ -96,8 +96,10 @@ const buffers: NativeBuffer[] = [];
 function filled(type: TensorType): NativeBuffer {
   const bytes = Math.max(16, byteSize(type));
   const buffer = device.allocate(bytes);
-  // Halves near one in size, of either sign: zeros would run faster than data does.
-  const data = new Uint16Array(bytes / 2).map(() => 0x2c00 + Math.floor(Math.random() * 0x800) * 17);
+  // Halves between 1/16 and 1, of either sign: zeros would run faster than data does.
+  const data = new Uint16Array(bytes / 2).map(
+    () => (0x2c00 + Math.floor(Math.random() * 0x1000)) | (Math.random() < 0.5 ? 0x8000 : 0),
+  );
   device.write({ buffer, offset: 0, data: new Uint8Array(data.buffer) });
   buffers.push(buffer);
   return buffer;
@@ -138,6 +140,14 @@ async function time(kernel: Kernel, width: number, copies: readonly Operands[][]
   return (rounds[7]! * 1000) / words.length;
 }
 
+/** Candidates that the estimate gives a chance, at one width or another. */
+function likely(c: Contraction): MmaSchedule[] {
+  const all = [...mmaCandidates(c)];
+  const estimates = all.map((s) => widths.map((w) => estimateMma(c, s, w)));
+  const least = widths.map((_, n) => Math.min(...estimates.map((e) => e[n]!)));
+  return all.filter((_, i) => estimates[i]!.some((e, n) => e <= 2.5 * least[n]!));
+}
+
 type Operands = { buffer: NativeBuffer; offset: number; bytes: number }[];
 
 const total = new Map(widths.map((w) => [w, 0]));
@@ -162,14 +172,14 @@ for (const layer of layers) {
   );
   const chosen = scheduleKernel(plain, target);
   const isMma = chosen.schedule!.skeleton === 'mma';
-  const schedules = options.sweep && isMma ? [...mmaCandidates(c)] : [chosen.schedule!];
+  const schedules = options.sweep && isMma ? likely(c) : [chosen.schedule!];
   const kernels = schedules
     .map((schedule) => ({ ...plain, schedule }))
     .filter((k) => verifyKernel(k).length === 0);
   await Promise.all(kernels.map(build));
-  const rows = [];
+  const rows: { readonly kernel: (typeof kernels)[0]; readonly times: readonly number[] }[] = [];
   for (const kernel of kernels) {
-    const times = [];
+    const times: number[] = [];
     for (const width of widths) times.push(await time(kernel, width, copies));
     rows.push({ kernel, times });
   }
