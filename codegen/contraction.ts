@@ -6,36 +6,19 @@
  * Accesses are affine, so an offset is a part of the batch, plus a part of the position (m or n), plus a part of k:
  * each part is worked out where it is known and no further in.
  */
-import { type Affine, type Index, indicesOf } from '../ir/affine.ts';
-import { type Contraction, contractionOf, type Operand, volume } from '../ir/contraction.ts';
-import type { ContractionSchedule, Kernel, Load, Store } from '../ir/kernel.ts';
+import type { Index } from '../ir/affine.ts';
+import type { Contraction, Operand } from '../ir/contraction.ts';
+import type { ContractionSchedule, Load, Store } from '../ir/kernel.ts';
 import { castTo } from './c.ts';
+import { offsetInM, openTile, partOfCoordinate, partOfOffset } from './contraction_tile.ts';
 import type { KernelWriter } from './writer.ts';
 
-/** Virtual blocks of a kernel under a schedule: one a tile. */
-export function contractionBlocks(kernel: Kernel, { tile }: ContractionSchedule): number {
-  const c = contractionOf(kernel)!;
-  return volume(c.batch) * Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
-}
-
 export function writeContraction(w: KernelWriter, schedule: ContractionSchedule): void {
-  const c = contractionOf(w.kernel);
-  if (!c) throw new Error(`kernel ${w.kernel.name} is not a contraction`);
   const { threads, tile, perThread } = schedule;
   const columns = tile.m / perThread.m;
   const rows = tile.n / perThread.n;
+  const c = openTile(w, tile);
   const batch = new Set(c.batch);
-
-  w.prologue();
-  w.line(`constexpr int TM = ${tile.m}, TN = ${tile.n}, TK = ${tile.k};`);
-  w.line(`const int M = ${w.volume(c.m)}, N = ${w.volume(c.n)}, K = ${w.volume(c.k)};`);
-  w.line('const int m_tiles = (M + TM - 1) / TM, n_tiles = (N + TN - 1) / TN;');
-  w.line('const int m0 = (int)block % m_tiles * TM;');
-  w.line('const int n0 = (int)block / m_tiles % n_tiles * TN;');
-  if (c.batch.length > 0) {
-    w.line('const int batch = (int)block / (m_tiles * n_tiles);');
-    w.unflatten('batch', c.batch);
-  }
   // A tile that is filled along k is written down its columns: an odd pitch keeps that free of bank conflicts.
   const pitch = (o: Operand): string => (threads > 1 && !o.positionFast ? ' + 1' : '');
   w.line(`__shared__ float a_tile[TK][TM${pitch(c.a)}];`);
@@ -58,7 +41,7 @@ export function writeContraction(w: KernelWriter, schedule: ContractionSchedule)
     w.line('__syncthreads();');
   });
   w.line('');
-  writeEpilogue(w, schedule, c, batch);
+  writeEpilogue(w, schedule, c);
 }
 
 /** Writes how one operand gets into its tile. */
@@ -208,15 +191,11 @@ class Staging {
 
   /** The part of the offset that comes from some indices, with or without the constant. */
   #part(indices: ReadonlySet<Index>, constant: boolean): string {
-    const { load, at } = this.#operand;
-    return this.w.offset(
-      load.buffer,
-      at.map((a) => restrict(a, indices, constant)),
-    );
+    return partOfOffset(this.w, this.#operand, indices, constant);
   }
 
   #coordinate(d: number, indices: ReadonlySet<Index>, constant: boolean): string {
-    return this.w.affine(restrict(this.#operand.at[d]!, indices, constant));
+    return partOfCoordinate(this.w, this.#operand, d, indices, constant);
   }
 }
 
@@ -225,7 +204,6 @@ function writeEpilogue(
   w: KernelWriter,
   { threads, tile, perThread }: ContractionSchedule,
   c: Contraction,
-  batch: ReadonlySet<Index>,
 ): void {
   const columns = tile.m / perThread.m;
   const rows = tile.n / perThread.n;
@@ -258,16 +236,8 @@ function writeEpilogue(
       for (const i of c.m) w.line(`${w.name(i)}_of[i] = ${w.name(i)};`);
     });
   }
-  const withoutM = new Set([...batch, ...c.n]);
-  const offset = (access: Load | Store): string | undefined => {
-    if (!c.contiguous.has(access)) return undefined;
-    const at = access.at.flatMap((x) => ('terms' in x ? [x] : 'affine' in x ? [x.affine] : []));
-    const base = w.offset(
-      access.buffer,
-      at.map((x) => restrict(x, withoutM, true)),
-    );
-    return base === '0' ? 'position_m' : `${base} + position_m`;
-  };
+  const offset = (access: Load | Store): string | undefined =>
+    c.contiguous.has(access) ? offsetInM(w, c, access) : undefined;
   overThread('j', perThread.n, `n0 + ty + j * ${rows}`, 'N - n0', () => {
     w.unflatten('position_n', c.n);
     overThread('i', perThread.m, mPosition, 'M - m0', () => {
@@ -275,12 +245,4 @@ function writeEpilogue(
       w.body({ offset }, new Map([[c.sum, 'acc[j][i]']]));
     });
   });
-}
-
-/** The terms of an expression that mention only the given indices. */
-function restrict(a: Affine, indices: ReadonlySet<Index>, constant: boolean): Affine {
-  return {
-    constant: constant ? a.constant : 0,
-    terms: a.terms.filter((t) => [...indicesOf({ constant: 0, terms: [t] })].every((i) => indices.has(i))),
-  };
 }

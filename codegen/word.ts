@@ -6,7 +6,9 @@ import type { KernelClass } from '../ir/class.ts';
 import { volume } from '../ir/contraction.ts';
 import type { Kernel } from '../ir/kernel.ts';
 import type { Target } from '../ir/target.ts';
-import { contractionBlocks, writeContraction } from './contraction.ts';
+import { writeContraction } from './contraction.ts';
+import { writeMma } from './contraction_mma.ts';
+import { tileCount } from './contraction_tile.ts';
 import { mapPointsPerBlock, writeMap } from './map.ts';
 import { preludeOf } from './prelude.ts';
 import { reductionPointsPerBlock, writeReduction } from './reduction.ts';
@@ -25,7 +27,7 @@ export const virtualBlocks = (kernel: Kernel): number =>
   match(scheduleOf(kernel))
     .with({ skeleton: 'map' }, (s) => Math.ceil(volume(kernel.domain) / mapPointsPerBlock(s)))
     .with({ skeleton: 'reduction' }, (s) => Math.ceil(volume(kernel.domain) / reductionPointsPerBlock(s)))
-    .with({ skeleton: 'contraction' }, (s) => contractionBlocks(kernel, s))
+    .with({ skeleton: 'contraction' }, { skeleton: 'mma' }, (s) => tileCount(kernel, s.tile))
     .exhaustive();
 
 /** Emits the code of a word whose slots are of the given classes; a slot's `body` is its class's place in the list. */
@@ -82,6 +84,7 @@ function emitBody(kernelClass: KernelClass, name: string): string {
     .with({ skeleton: 'map' }, (s) => writeMap(w, s))
     .with({ skeleton: 'reduction' }, (s) => writeReduction(w, s))
     .with({ skeleton: 'contraction' }, (s) => writeContraction(w, s))
+    .with({ skeleton: 'mma' }, (s) => writeMma(w, s))
     .exhaustive();
   const meaning = kernelClass.text.split('\n').map((line) => `// ${line}`);
   return [

@@ -13,7 +13,7 @@ import { castTo, fromStorage, literal, scalarType, spellOp, storageType, toStora
 
 /** Names that the skeletons and the prologue use themselves, and short words of C++ that an index might be called. */
 const reserved =
-  /^([xyv]\d+|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|batch|T[MNK]|[mn]0|k0|[MNK]|[ijs]|tx|ty|and|or|xor|not|if|do|for|int|new|try|asm|auto|bool|case|char|else|enum|goto|long|this|true|void|float|short|using|while)$/;
+  /^([xyv]\d+|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNK]|[mn]0|k0|[MNK]|[ijs]|tx|ty|and|or|xor|not|if|do|for|int|new|try|asm|auto|bool|case|char|else|enum|goto|long|this|true|void|float|short|using|while)$/;
 
 /** How a skeleton changes the way statements are written. */
 export interface StatementRules {
@@ -25,6 +25,8 @@ export interface StatementRules {
   readonly storeGuard?: string;
   /** The offset of an access, if the skeleton knows better. */
   readonly offset?: (access: Load | Store) => string | undefined;
+  /** The variable that stands for what an access reads or writes, if the skeleton keeps it in one. */
+  readonly place?: (access: Load | Store) => string | undefined;
 }
 
 /** Writes the body of one kernel class as C. */
@@ -47,12 +49,12 @@ export class KernelWriter {
   }
 
   /** Writes `head {`, the body one level deeper, `}`. */
-  block(head: string, body: () => void): void {
+  block(head: string, body: () => void, end = '}'): void {
     this.line(`${head} {`);
     this.#indent++;
     body();
     this.#indent--;
-    this.line('}');
+    this.line(end);
   }
 
   /** Declares the operands' pointers and every open size under a telling name. */
@@ -216,9 +218,9 @@ export class KernelWriter {
         }
         case 'store': {
           const { buffer, at, over, value } = s.store;
-          const offset = rules.offset?.(s.store) ?? this.offset(buffer, at);
-          const write = (text: string): void =>
-            this.line(`${buffer.name}[${offset}] = ${toStorage(buffer.dtype, text)};`);
+          const place =
+            rules.place?.(s.store) ?? `${buffer.name}[${rules.offset?.(s.store) ?? this.offset(buffer, at)}]`;
+          const write = (text: string): void => this.line(`${place} = ${toStorage(buffer.dtype, text)};`);
           if (over.length > 0) {
             const inside = (): void => {
               nested(s.body);
@@ -261,6 +263,8 @@ export class KernelWriter {
 
   #load(e: Load, ref: (e: Expr) => string, rules: StatementRules): string {
     const { buffer } = e;
+    const place = rules.place?.(e);
+    if (place !== undefined) return fromStorage(e.dtype, place);
     // A gathered coordinate is clipped to 32 bits by `inside` only if it fits them, so compare in its own type.
     const at = e.at.map((c) =>
       'gather' in c

@@ -89,7 +89,9 @@ function canonicalSpelling(kernel: Kernel, sizes: OpenSizes): Spelling {
 
 /** What codegen may rely on beyond the text, so it belongs to the class: found by proof on this kernel's own sizes. */
 function facts(kernel: Kernel): string {
-  if (kernel.schedule?.skeleton !== 'contraction') return '';
+  const skeleton = kernel.schedule?.skeleton;
+  if (skeleton !== 'contraction' && skeleton !== 'mma') return '';
+  const isMma = skeleton === 'mma';
   const c: Contraction | undefined = contractionOf(kernel);
   if (!c) return '';
   const side = (o: Contraction['a']): string =>
@@ -97,6 +99,7 @@ function facts(kernel: Kernel): string {
       o.positionFast && 'positions fast',
       o.positionsContiguous && 'positions contiguous',
       o.kContiguous && 'k contiguous',
+      isMma && `vector ${o.vector}`,
       `guards ${o.guards.join('/')}`,
     ]
       .filter(Boolean)
@@ -104,5 +107,5 @@ function facts(kernel: Kernel): string {
   const roles = [c.m, c.n, c.batch].map((r) => r.map((i) => kernel.domain.indexOf(i)).join('/')).join(' x ');
   const accesses = [...loadsIn([c.store.value]), c.store];
   const contiguous = accesses.map((x) => (c.contiguous.has(x) ? 1 : 0)).join('');
-  return `\n; ${roles}; a: ${side(c.a)}; b: ${side(c.b)}; contiguous ${contiguous}${c.epilogueContiguous ? ', all' : ''}`;
+  return `\n; ${roles}; a: ${side(c.a)}; b: ${side(c.b)}; contiguous ${contiguous}${c.epilogueContiguous ? ', all' : ''}${isMma ? `, vector ${c.epilogueVector}` : ''}`;
 }

@@ -4,8 +4,9 @@
  * that is contiguous in the output (pixels of an NCHW picture, columns of a matrix), `n` along the other, `k` is summed.
  */
 import { type Affine, coefficientOf, type Index, indicesOf, isPurelyAffine } from './affine.ts';
-import { guardedDims, linearOffset } from './bounds.ts';
+import { guardedDims, type LinearOffset, linearOffset } from './bounds.ts';
 import type { Buffer, Expr, Kernel, Load, Reduce, Store } from './kernel.ts';
+import { dtypes } from './types.ts';
 import { childrenOf, freeIndices, visitExprs } from './walk.ts';
 
 export interface Operand {
@@ -21,6 +22,11 @@ export interface Operand {
   readonly positionsContiguous: boolean;
   /** True if offset = (a part without k) + the flat k. */
   readonly kContiguous: boolean;
+  /**
+   * How many elements (8, 4, 2 or 1) can be read at once along the fast axis, from a flat position or k that is a multiple of as many:
+   * they are neighbours in memory, aligned to their size, and all of them inside the buffer or none.
+   */
+  readonly vector: number;
 }
 
 export interface Contraction {
@@ -36,6 +42,8 @@ export interface Contraction {
   readonly contiguous: ReadonlySet<Load | Store>;
   /** True if every epilogue access is contiguous in m, so that m need not be taken apart. */
   readonly epilogueContiguous: boolean;
+  /** How many neighbours in m the epilogue can read and write at once, at most 16 bytes of each buffer. */
+  readonly epilogueVector: number;
 }
 
 /** The product of the extents. */
@@ -82,7 +90,8 @@ export function contractionOf(kernel: Kernel): Contraction | undefined {
       else if (mentionsM) epilogueContiguous = false;
     } else if (e.kind === 'index' && mentionsM) epilogueContiguous = false;
   });
-  return { sum, store, batch, m, n, k: sum.over, a, b, contiguous, epilogueContiguous };
+  const epilogueVector = epilogueContiguous ? widestAccess(contiguous, m) : 1;
+  return { sum, store, batch, m, n, k: sum.over, a, b, contiguous, epilogueContiguous, epilogueVector };
 }
 
 /** The only reduction of an expression, if it is an f32 sum and stands outside of all others. */
@@ -129,19 +138,56 @@ function operand(load: Load, positions: readonly Index[], k: readonly Index[]): 
   const guards = guardedDims(load);
   const kIndices = new Set(k);
   const offset = linearOffset(load.buffer, at);
+  const guardedIndices = new Set(guards.flatMap((d) => [...indicesOf(at[d]!)]));
+  const positionFast = last !== undefined && innermost !== undefined && coefficientOf(last, innermost) !== 0;
   return {
     load,
     at,
     positions,
     guards,
-    positionFast: last !== undefined && innermost !== undefined && coefficientOf(last, innermost) !== 0,
+    positionFast,
     positionsContiguous: guards.length === 0 && isContiguous(load.buffer, at, positions),
     // Guards on k would need its indices one by one.
     kContiguous:
       offset !== undefined &&
       isContiguous(load.buffer, at, k) &&
-      !guards.some((d) => [...indicesOf(at[d]!)].some((i) => kIndices.has(i))),
+      ![...guardedIndices].some((i) => kIndices.has(i)),
+    vector: offset ? vectorWidth(offset, positionFast ? positions : k, guardedIndices) : 1,
   };
+}
+
+/** The widths of accesses, in elements. */
+const widths = [8, 4, 2] as const;
+
+/** How many neighbours along `axis` can be accessed at once (see Operand.vector); `apart` are indices that are guarded one by one. */
+function vectorWidth(
+  { constant, coefficients }: LinearOffset,
+  axis: readonly Index[],
+  apart: ReadonlySet<Index>,
+): number {
+  // The innermost indices of the axis over which the offset grows by one.
+  const run = new Set<Index>();
+  let length = 1;
+  for (const i of [...axis].reverse()) {
+    if (i.extent > 1) {
+      if (apart.has(i) || coefficients.get(i) !== length) break;
+      length *= i.extent;
+    }
+    run.add(i);
+  }
+  const steps = [...coefficients].flatMap(([i, step]) => (run.has(i) || i.extent === 1 ? [] : [step]));
+  return widths.find((w) => [length, constant, ...steps].every((s) => s % w === 0)) ?? 1;
+}
+
+/** How many neighbours in m all of the accesses can take at once. */
+function widestAccess(accesses: Iterable<Load | Store>, m: readonly Index[]): number {
+  const each = [...accesses].map((access) => {
+    const at = access.at.flatMap((c) => ('terms' in c ? [c] : 'affine' in c ? [c.affine] : []));
+    const offset = linearOffset(access.buffer, at)!;
+    const { bytes } = dtypes[access.buffer.dtype];
+    return Math.min(vectorWidth(offset, m, new Set()), 16 / bytes);
+  });
+  return Math.min(8, ...each);
 }
 
 /** True if the offset grows by exactly one from each flat position of `indices` to the next. */
@@ -155,3 +201,7 @@ function isContiguous(buffer: Buffer, at: readonly Affine[], indices: readonly I
   }
   return true;
 }
+
+/** True if the operands are what tensor cores multiply: both f16, or both bf16. */
+export const multiplies16Bit = (c: Contraction): boolean =>
+  c.a.load.dtype === c.b.load.dtype && dtypes[c.a.load.dtype].bytes === 2;

@@ -87,7 +87,7 @@ export interface Kernel {
 }
 
 /** How a kernel runs. Never changes what it computes, but fixes the order of accumulation (so it is in the class). */
-export type Schedule = MapSchedule | ReductionSchedule | ContractionSchedule;
+export type Schedule = MapSchedule | ReductionSchedule | ContractionSchedule | MmaSchedule;
 
 /** Each thread computes `perThread` points of the domain by itself. */
 export interface MapSchedule {
@@ -112,6 +112,21 @@ export interface ContractionSchedule {
   readonly threads: number;
   readonly tile: { readonly m: number; readonly n: number; readonly k: number };
   readonly perThread: { readonly m: number; readonly n: number };
+}
+
+/**
+ * A contraction of 16-bit floats on tensor cores. A tile of m by n outputs a block; k is cut into `segments` ranges, each summed in order
+ * by a group of threads of its own, and their sums are added in order. A group's warps share out the tile; its operands are
+ * staged through shared memory, k at a time, `stages` deep.
+ */
+export interface MmaSchedule {
+  readonly skeleton: 'mma';
+  readonly threads: number;
+  readonly tile: { readonly m: number; readonly n: number; readonly k: number };
+  /** Warps of a group along m and n. */
+  readonly warps: { readonly m: number; readonly n: number };
+  readonly stages: number;
+  readonly segments: number;
 }
 
 /** What a kernel that is called reads and writes: a module's values for its inputs and outputs, in order. */

@@ -129,6 +129,8 @@ export function formatSchedule(s: Schedule): string {
       return `reduction(threads: ${s.threads}, lanes: ${s.lanes})`;
     case 'contraction':
       return `contraction(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, per_thread: ${s.perThread.m}x${s.perThread.n})`;
+    case 'mma':
+      return `mma(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, warps: ${s.warps.m}x${s.warps.n}, stages: ${s.stages}, segments: ${s.segments})`;
     default:
       return s satisfies never;
   }

@@ -9,9 +9,11 @@ export interface Target {
   readonly threads: number;
   /** Lanes that exchange values without a barrier. */
   readonly warp: number;
+  /** Has matrix instructions for 16-bit floats (sm_80 and later). */
+  readonly mma: boolean;
 }
 
-export const hostTarget: Target = { name: 'host', kind: 'host', threads: 1, warp: 1 };
+export const hostTarget: Target = { name: 'host', kind: 'host', threads: 1, warp: 1, mma: false };
 
 /** The CUDA targets that `wideword compile` offers. Others of the form `sm_NN` work too, where NVRTC knows them. */
 export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
@@ -22,5 +24,5 @@ export function targetOf(name: string): Target {
   if (!/^sm_\d+a?$/.test(name)) {
     throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
   }
-  return { name, kind: 'cuda', threads: 256, warp: 32 };
+  return { name, kind: 'cuda', threads: 256, warp: 32, mma: Number.parseInt(name.slice(3), 10) >= 80 };
 }

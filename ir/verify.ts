@@ -10,7 +10,9 @@
  */
 import { formatAffine, type Index, intervalOf } from './affine.ts';
 import { provedInside, writesEachOnce } from './bounds.ts';
+import { contractionOf, multiplies16Bit } from './contraction.ts';
 import type { Expr, Kernel, Load } from './kernel.ts';
+import { maxSharedBytes, mmaSharedBytes } from './mma.ts';
 import { opInfo, takes } from './ops.ts';
 import { elementCount, formatType } from './types.ts';
 import { freeIndices, visitExprs } from './walk.ts';
@@ -114,7 +116,8 @@ function verifyOp(e: Extract<Expr, { kind: 'op' }>, say: (text: string) => void)
     say(`${e.op} of ${dtype} does not give ${e.dtype}`);
 }
 
-function verifySchedule({ schedule }: Kernel, say: (text: string) => void): void {
+function verifySchedule(kernel: Kernel, say: (text: string) => void): void {
+  const { schedule } = kernel;
   if (!schedule) return;
   const { threads } = schedule;
   if (threads !== 1 && (threads % 32 !== 0 || threads > 1024)) say(`${threads} threads a block`);
@@ -124,5 +127,23 @@ function verifySchedule({ schedule }: Kernel, say: (text: string) => void): void
     const { tile, perThread } = schedule;
     if ((tile.m / perThread.m) * (tile.n / perThread.n) !== threads)
       say(`the tile's threads are not ${threads}`);
+  }
+  if (schedule.skeleton === 'mma') {
+    const { tile, warps, stages, segments } = schedule;
+    const group = 32 * warps.m * warps.n;
+    const bytes = mmaSharedBytes(schedule);
+    if (group * segments !== threads)
+      say(`${segments} segments of ${group} threads are not ${threads} threads`);
+    if (segments < 1 || segments > 14 || stages < 2) say(`${segments} segments, ${stages} stages`);
+    if (tile.m % (16 * warps.m) !== 0 || tile.n % (16 * warps.n) !== 0 || tile.k % 16 !== 0)
+      say(
+        `a tile of ${tile.m}x${tile.n}x${tile.k} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`,
+      );
+    if ([tile.m, tile.n, tile.k].some((side) => group % Math.min(group, side / 2) !== 0 || side / 2 > group))
+      say(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
+    if (bytes > maxSharedBytes) say(`${bytes} bytes of shared memory, a block has ${maxSharedBytes}`);
+    const c = contractionOf(kernel);
+    if (!c || !multiplies16Bit(c))
+      say('only contractions of two f16 or two bf16 operands run on tensor cores');
   }
 }

@@ -2,10 +2,11 @@
  * @file The schedule pass: picks a skeleton and its tile for every kernel, by shape alone (tuning comes later). The choice
  * must not look at who else runs: a tenant's bits depend on it.
  */
-import { contractionOf, volume } from '../ir/contraction.ts';
+import { contractionOf, multiplies16Bit, volume } from '../ir/contraction.ts';
 import type { ContractionSchedule, Kernel, MapSchedule, Schedule } from '../ir/kernel.ts';
 import { linearize } from '../ir/linearize.ts';
 import type { Target } from '../ir/target.ts';
+import { mmaSchedule } from './mma_tile.ts';
 
 export function scheduleKernel(kernel: Kernel, target: Target): Kernel {
   return { ...kernel, schedule: chooseSchedule(kernel, target) };
@@ -19,6 +20,7 @@ function chooseSchedule(kernel: Kernel, target: Target): Schedule {
     if (target.kind === 'host') {
       if (m * n >= 16 && k >= 4) return hostTile(n);
     } else if (Math.min(m, n) >= 8 && k >= 8) {
+      if (target.mma && multiplies16Bit(contraction)) return mmaSchedule(contraction);
       return cudaTile(m, n, batch);
     }
   }

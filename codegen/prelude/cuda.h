@@ -62,3 +62,57 @@ __device__ inline void multiply_tiles(float (&acc)[RN][RM], const float (&a)[K][
     }
   }
 }
+
+// Instructions of sm_80 and later, for products of 16-bit floats on tensor cores (see mma.h).
+#if __CUDA_ARCH__ >= 800
+
+__device__ inline unsigned shared_address(const void* p) { return (unsigned)__cvta_generic_to_shared(p); }
+
+// Starts a copy of BYTES (4, 8 or 16, and aligned to as many) from buffer[offset] to shared memory; zeros if it is not valid.
+template <int BYTES, typename T>
+__device__ inline void copy_async(T* to, const T* buffer, int offset, bool valid) {
+  const T* from = buffer + (valid ? offset : 0);
+  const int size = valid ? BYTES : 0;
+  if (BYTES == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(size) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(from), "n"(BYTES), "r"(size) : "memory");
+  }
+}
+// Copies started since the last commit form a batch; waits until at most PENDING batches of this thread are under way.
+__device__ inline void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int PENDING>
+__device__ inline void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
+
+// Four 8x8 matrices, one register of each a thread; lane l gives the address of row l % 8 of matrix l / 8.
+__device__ inline void load_matrices(unsigned (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+__device__ inline void load_matrices_transposed(unsigned (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+
+// sum (16 by 8) += left (16 by 16) * right (16 by 8).
+__device__ inline void multiply_fragments(float (&sum)[4], const unsigned (&left)[4], unsigned right0, unsigned right1, half_t) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
+}
+__device__ inline void multiply_fragments(float (&sum)[4], const unsigned (&left)[4], unsigned right0, unsigned right1, bf16_t) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
+}
+
+// A barrier of the THREADS threads of one group; `group` is less than 15.
+template <int THREADS>
+__device__ inline void sync_group(int group) {
+  if (THREADS == 32) {
+    __syncwarp();
+  } else {
+    asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(THREADS) : "memory");
+  }
+}
+#endif

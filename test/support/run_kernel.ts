@@ -1,21 +1,24 @@
 /**
  * @file Runs one kernel on a device, as one slot a tenant of one word: the other side of comparisons with the interpreter.
  */
-import { emitWord, entrySymbol, virtualBlocks } from '../../codegen/word.ts';
+import { emitWord, entrySymbol, virtualBlocks, type WordSource } from '../../codegen/word.ts';
 import { classOf, type Tier } from '../../ir/class.ts';
 import type { Kernel } from '../../ir/kernel.ts';
-import { targetOf } from '../../ir/target.ts';
+import { type Target, targetOf } from '../../ir/target.ts';
 import { bytesOf, makeTensor, type Tensor } from '../../ir/tensor.ts';
 import { byteSize } from '../../ir/types.ts';
 import { verifyKernel } from '../../ir/verify.ts';
 import { CodeCache } from '../../runtime/cache.ts';
-import type { NativeDevice } from '../../runtime/native.ts';
+import type { NativeDevice, NativeFunction } from '../../runtime/native.ts';
 import { toolchainOf } from '../../runtime/toolchain.ts';
+import { emulated } from './emulate.ts';
 
 export interface RunOptions {
   readonly tier?: Tier;
   /** Physical blocks of each slot; by default all. */
   readonly blocks?: number;
+  /** Emits for this CUDA target and emulates it on the device, a host device of one thread. */
+  readonly emulate?: string;
 }
 
 /** Runs a scheduled kernel once for each tenant's inputs, all in one word. */
@@ -23,7 +26,7 @@ export async function runKernels(
   device: NativeDevice,
   kernels: readonly Kernel[],
   tenants: readonly (readonly Tensor[])[],
-  { tier = 'generic', blocks = Number.POSITIVE_INFINITY }: RunOptions = {},
+  { tier = 'generic', blocks = Number.POSITIVE_INFINITY, emulate }: RunOptions = {},
 ): Promise<Tensor[][]> {
   for (const k of kernels) {
     const problems = verifyKernel(k);
@@ -31,18 +34,11 @@ export async function runKernels(
   }
   const classes = kernels.map((k) => classOf(k, tier));
   if (new Set(classes.map((c) => c.key)).size !== 1) throw new Error('the kernels are of several classes');
-  const target = targetOf(device.target);
-  const { entry, source, threads } = emitWord([classes[0]!], target);
-  const toolchain = toolchainOf(device.target);
-  const cache = new CodeCache();
-  const key = CodeCache.key(source, toolchain.identity);
-  const path =
-    (await cache.find(key, toolchain.extension)) ??
-    (await cache.put(key, toolchain.extension, (file) => toolchain.compile(source, file)));
-  const code = device.load(
-    target.kind === 'host' ? path : await CodeCache.read(path),
-    entrySymbol(entry, target),
-  );
+  const target = targetOf(emulate ?? device.target);
+  const word = emitWord([classes[0]!], target);
+  const { threads } = word;
+  const code =
+    emulate === undefined ? await compiled(device, word, target) : await loadEmulated(device, word);
   const slots = kernels.map((kernel, n) => {
     const inputs = tenants[n]!.map((t) => ({
       tensor: t,
@@ -87,4 +83,22 @@ export async function runKernels(
     program.close();
     for (const s of slots) for (const { buffer } of [...s.inputs, ...s.outputs]) device.release(buffer);
   }
+}
+
+async function compiled(device: NativeDevice, word: WordSource, target: Target): Promise<NativeFunction> {
+  const toolchain = toolchainOf(target.name);
+  const cache = new CodeCache();
+  const key = CodeCache.key(word.source, toolchain.identity);
+  const path =
+    (await cache.find(key, toolchain.extension)) ??
+    (await cache.put(key, toolchain.extension, (file) => toolchain.compile(word.source, file)));
+  return device.load(
+    target.kind === 'host' ? path : await CodeCache.read(path),
+    entrySymbol(word.entry, target),
+  );
+}
+
+async function loadEmulated(device: NativeDevice, word: WordSource): Promise<NativeFunction> {
+  const { path, symbol } = await emulated(word);
+  return device.load(path, symbol);
 }

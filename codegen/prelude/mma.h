@@ -1,0 +1,50 @@
+// Matrix products on tensor cores: tiles of 16-bit floats in shared memory, sums in float. Written with the instructions that
+// cuda.h has.
+#if __CUDA_ARCH__ >= 800
+
+// One warp's share of a staged step: acc[j][i] += (16 positions of n from n + 16 j) x (8 positions of m from m + 8 i), k in
+// order, 16 at a time. A tile that is k-major, tile[k][position], is transposed on its way into registers.
+template <int K, bool KMajorA, bool KMajorB, int FM, int FN, typename T, int RowsA, int PitchA, int RowsB, int PitchB>
+__device__ inline void multiply_step(float (&acc)[FN][FM][4], const T (&a)[RowsA][PitchA], const T (&b)[RowsB][PitchB], int m, int n, int lane) {
+  const int low = lane % 8 + lane / 16 * 8, high = lane / 8 % 2 * 8;  // rows of matrices 0 2, and the step from 0 to 1
+#pragma unroll
+  for (int k = 0; k < K; k += 16) {
+    unsigned left[FN][4], right[FM / 2][4];
+#pragma unroll
+    for (int j = 0; j < FN; j++) {
+      if (KMajorB) load_matrices_transposed(left[j], &b[k + low][n + j * 16 + high]);
+      else load_matrices(left[j], &b[n + j * 16 + lane % 16][k + lane / 16 * 8]);
+    }
+#pragma unroll
+    for (int i = 0; i < FM / 2; i++) {
+      if (KMajorA) load_matrices_transposed(right[i], &a[k + lane % 16][m + i * 16 + lane / 16 * 8]);
+      else load_matrices(right[i], &a[m + i * 16 + low][k + high]);
+    }
+#pragma unroll
+    for (int j = 0; j < FN; j++) {
+#pragma unroll
+      for (int i = 0; i < FM; i++) {
+        multiply_fragments(acc[j][i], left[j], right[i / 2][i % 2 * 2], right[i / 2][i % 2 * 2 + 1], T{});
+      }
+    }
+  }
+}
+
+// Writes 16 positions of n by 8 FM positions of m to sums[n...][m...].
+template <int FM, int Rows, int Pitch>
+__device__ inline void put_fragments(float (&sums)[Rows][Pitch], const float (&acc)[FM][4], int n, int m, int lane) {
+#pragma unroll
+  for (int i = 0; i < FM; i++) {
+    float* at = &sums[n + lane / 4][m + i * 8 + lane % 4 * 2];
+    *(float2*)at = make_float2(acc[i][0], acc[i][1]);
+    *(float2*)(at + 8 * Pitch) = make_float2(acc[i][2], acc[i][3]);
+  }
+}
+
+// COUNT neighbours at once, aligned to their size.
+template <int COUNT, typename T> struct alignas(COUNT * sizeof(T)) Vector { T at[COUNT]; };
+template <int COUNT, typename T>
+__device__ inline Vector<COUNT, T> load_vector(const T* from) { return *(const Vector<COUNT, T>*)from; }
+template <int COUNT, typename T>
+__device__ inline void store_vector(T* to, const Vector<COUNT, T>& value) { *(Vector<COUNT, T>*)to = value; }
+#endif

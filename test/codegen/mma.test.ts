@@ -1,0 +1,132 @@
+/**
+ * @file The tensor-core skeleton: emitted CUDA against the interpreter, and the promise of the same bits. Emulated on the CPU
+ * everywhere, on the GPU itself where there is one.
+ */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { contractionOf } from '../../ir/contraction.ts';
+import { interpretKernel } from '../../ir/interpret.ts';
+import type { Kernel, MmaSchedule } from '../../ir/kernel.ts';
+import { targetOf } from '../../ir/target.ts';
+import { bytesOf } from '../../ir/tensor.ts';
+import { scheduleKernel } from '../../passes/schedule.ts';
+import { loadNative, type NativeDevice } from '../../runtime/native.ts';
+import { randomTensor, relativeError } from '../support/random.ts';
+import { type RunOptions, runKernels } from '../support/run_kernel.ts';
+import { type ConvShape, convKernel, matmulKernel } from './kernels.ts';
+
+const target = targetOf('sm_90');
+const conv = (shape: ConvShape): Kernel => convKernel({ dtype: 'f16', ...shape });
+
+interface Case {
+  readonly kernel: Kernel;
+  /** In place of the schedule pass's choice. */
+  readonly schedule?: Partial<MmaSchedule>;
+}
+
+const wide = conv({ channels: 40, outChannels: 70, size: [9, 11], kernel: [3, 3], pad: 1 });
+const long = conv({ channels: 264, outChannels: 24, size: [7, 7], kernel: [1, 1], residual: true });
+const shape = (
+  m: number,
+  n: number,
+  k: number,
+  warps: readonly [number, number],
+  stages: number,
+  segments: number,
+): MmaSchedule => ({
+  skeleton: 'mma',
+  threads: 32 * warps[0] * warps[1] * segments,
+  tile: { m, n, k },
+  warps: { m: warps[0], n: warps[1] },
+  stages,
+  segments,
+});
+
+const cases: Record<string, Case> = {
+  'conv 3x3 padded, odd picture': {
+    kernel: conv({ channels: 16, outChannels: 20, size: [13, 17], kernel: [3, 3], pad: 1 }),
+  },
+  'conv 3x3 stride 2': {
+    kernel: conv({ channels: 9, outChannels: 8, size: [15, 15], kernel: [3, 3], stride: 2, pad: 1 }),
+  },
+  'conv 7x7 stride 2 of 3 channels': {
+    kernel: conv({ channels: 3, outChannels: 32, size: [20, 20], kernel: [7, 7], stride: 2, pad: 3 }),
+  },
+  'conv 1x1 residual, 8 pixels at once': {
+    kernel: conv({ channels: 72, outChannels: 100, size: [8, 8], kernel: [1, 1], residual: true }),
+  },
+  'conv 1x1 residual, 4 pixels at once': {
+    kernel: conv({ channels: 36, outChannels: 33, size: [6, 6], kernel: [1, 1], residual: true }),
+  },
+  'conv 1x1, 2 pixels at once': {
+    kernel: conv({ channels: 34, outChannels: 17, size: [6, 5], kernel: [1, 1] }),
+  },
+  'conv 1x1 residual, odd picture': {
+    kernel: conv({ channels: 70, outChannels: 100, size: [9, 9], kernel: [1, 1], residual: true }),
+  },
+  'conv 1x1 stride 2': {
+    kernel: conv({ channels: 24, outChannels: 10, size: [16, 16], kernel: [1, 1], stride: 2 }),
+  },
+  'conv batch of 3': {
+    kernel: conv({ batch: 3, channels: 8, outChannels: 8, size: [8, 8], kernel: [3, 3], pad: 1 }),
+  },
+  'conv bf16': {
+    kernel: conv({ channels: 16, outChannels: 24, size: [10, 10], kernel: [3, 3], pad: 1, dtype: 'bf16' }),
+  },
+  matmul: { kernel: matmulKernel(2, 33, 72, 80, false, 'f16') },
+  'matmul of odd sizes': { kernel: matmulKernel(3, 19, 65, 43, false, 'f16') },
+  'matmul transposed': { kernel: matmulKernel(1, 40, 30, 136, true, 'f16') },
+  'matmul transposed of odd sizes': { kernel: matmulKernel(1, 17, 31, 129, true, 'f16') },
+  'matmul bf16': { kernel: matmulKernel(1, 128, 96, 64, true, 'bf16') },
+  'long k': { kernel: long },
+  'long k in 8 segments': { kernel: long, schedule: shape(16, 16, 32, [1, 1], 2, 8) },
+  'long k in 2 segments of 4 warps': { kernel: long, schedule: shape(32, 32, 32, [2, 2], 2, 2) },
+  'segments that are short of work': { kernel: wide, schedule: shape(16, 16, 64, [1, 1], 2, 4) },
+  'a tile of 128x128': { kernel: wide, schedule: shape(128, 128, 32, [4, 2], 2, 1) },
+  'a tile of 64x64x64': { kernel: wide, schedule: shape(64, 64, 64, [2, 2], 2, 1) },
+  '4 stages': { kernel: wide, schedule: shape(32, 64, 32, [1, 2], 4, 1) },
+  'more stages than steps': {
+    kernel: matmulKernel(1, 32, 32, 16, true, 'f16'),
+    schedule: shape(32, 32, 16, [1, 1], 4, 2),
+  },
+};
+
+function suite(open: () => NativeDevice, options: RunOptions): void {
+  let device: NativeDevice;
+  beforeAll(() => void (device = open()));
+  afterAll(() => device.close());
+
+  for (const [name, { kernel: plain, schedule }] of Object.entries(cases)) {
+    it(name, async () => {
+      const chosen = scheduleKernel(plain, target);
+      const kernel = schedule ? { ...chosen, schedule: schedule as MmaSchedule } : chosen;
+      expect(kernel.schedule!.skeleton).toBe('mma');
+      expect(contractionOf(kernel)).toBeDefined();
+      const tenants = [1, 2].map((t) =>
+        kernel.inputs.map((b, i) => randomTensor(b.dtype, b.shape, 100 * t + i)),
+      );
+      const expected = tenants.map((inputs) => interpretKernel(kernel, inputs));
+      const alone = await Promise.all(
+        tenants.map((inputs) => runKernels(device, [kernel], [inputs], options)),
+      );
+      const dtype = kernel.outputs[0]!.dtype;
+      for (const [t, [outputs]] of alone.entries())
+        expect(relativeError(outputs![0]!, expected[t]![0]!)).toBeLessThan(dtype === 'f16' ? 5e-4 : 4e-3);
+      const both = [kernel, kernel];
+      const together = await runKernels(device, both, tenants, options);
+      const constrained = await runKernels(device, both, tenants, { ...options, blocks: 2 });
+      const specialised = await runKernels(device, both, tenants, { ...options, tier: 'specialised' });
+      for (const [t, [outputs]] of alone.entries())
+        for (const other of [together, constrained, specialised])
+          expect(bytesOf(other[t]![0]!)).toEqual(bytesOf(outputs![0]!));
+    });
+  }
+}
+
+const { cuda, nvrtc } = loadNative().probe();
+const problem = cuda.problem ?? nvrtc.problem;
+
+describe('tensor-core kernels, emulated', () =>
+  suite(() => loadNative().openHost(1), { emulate: target.name }));
+describe.skipIf(problem)(`tensor-core kernels on the GPU${problem ? ` (skipped: ${problem})` : ''}`, () =>
+  suite(() => loadNative().openCuda(0), {}),
+);
