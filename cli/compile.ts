@@ -11,7 +11,7 @@ import { readTenants, type Shapes } from './tenants.ts';
 export interface CompileCliOptions {
   readonly output: string;
   readonly target: readonly string[];
-  readonly precision: Precision;
+  readonly precision?: Precision;
   readonly replicas: number;
   readonly shape: Shapes;
   readonly tier: TierChoice;

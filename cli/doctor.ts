@@ -6,7 +6,7 @@ import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { defaultCacheDir } from '../runtime/cache.ts';
 import { loadNative } from '../runtime/native.ts';
-import { findHostCompiler } from '../runtime/toolchain.ts';
+import { findHostCompiler, type HostCompiler } from '../runtime/toolchain.ts';
 import { exitCodes, table } from './output.ts';
 
 interface Finding {
@@ -55,12 +55,20 @@ function addon(): Finding {
 }
 
 function hostCompiler(): Finding {
-  const compiler = findHostCompiler();
   const cores = cpus().length;
+  let compiler: HostCompiler | undefined;
+  let problem = 'none';
+  try {
+    compiler = findHostCompiler();
+  } catch (error) {
+    problem = (error as Error).message;
+  }
   return {
     what: 'C++ compiler',
     ok: compiler !== undefined,
-    found: compiler ? `${compiler.command}: ${compiler.version}; the host device has ${cores} cores` : 'none',
+    found: compiler
+      ? `${compiler.command.join(' ')}: ${compiler.version}; the host device has ${cores} cores`
+      : problem,
     advice: 'the host device needs g++ or clang++ (Debian: apt-get install g++), or CXX set to one',
   };
 }
@@ -98,7 +106,10 @@ function cache(): Finding {
     return { what: 'cache', ok: false, found: `${dir} cannot be written`, advice };
   }
   if (existing !== dir) return { what: 'cache', ok: true, found: `${dir} (empty)` };
+  if (!statSync(dir).isDirectory())
+    return { what: 'cache', ok: false, found: `${dir} is not a folder`, advice };
   const files = readdirSync(dir, { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\.(so|cubin)$/.test(name))
     .map((name) => statSync(join(dir, name), { throwIfNoEntry: false }))
     .filter((s) => s?.isFile());
   const mib = files.reduce((n, s) => n + (s?.size ?? 0), 0) / 2 ** 20;

@@ -2,6 +2,7 @@
  * @file `wideword dump`: prints one stage of the way from graph to machine code.
  */
 import { match } from 'ts-pattern';
+import { preludeOf } from '../codegen/prelude.ts';
 import { emitWord } from '../codegen/word.ts';
 import { InputError } from '../compiler/errors.ts';
 import { convertPrecision, readModel, simplify, typeGraph } from '../compiler/index.ts';
@@ -14,6 +15,7 @@ import { printPlan } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { loadNative } from '../runtime/native.ts';
+import { cudaToolchain } from '../runtime/toolchain.ts';
 import { exitCodes } from './output.ts';
 import { parseModelSpec, readTenants, type Shapes } from './tenants.ts';
 
@@ -23,7 +25,7 @@ export type Stage = (typeof stages)[number];
 export interface DumpOptions {
   readonly stage: Stage;
   readonly target: string;
-  readonly precision: Precision;
+  readonly precision?: Precision;
   readonly shape: Shapes;
   readonly tier: TierChoice;
 }
@@ -44,7 +46,7 @@ async function dumpGraphs(specs: readonly string[], { shape, precision }: DumpOp
   for (const spec of specs) {
     const { path } = parseModelSpec(spec);
     const graph = simplify(typeGraph(readModel(await readModelFile(path), path), shape));
-    console.log(printGraph(convertPrecision(graph, precision)));
+    console.log(printGraph(convertPrecision(graph, precision ?? 'fp32')));
   }
 }
 
@@ -70,12 +72,15 @@ async function dumpWords(specs: readonly string[], options: DumpOptions): Promis
 
 /** The code of every distinct word, without the prelude that all share after the first. */
 async function dumpSource(specs: readonly string[], options: DumpOptions): Promise<void> {
-  for (const { source } of await wordSources(specs, options)) console.log(source);
+  const prelude = preludeOf(targetOf(options.target).kind);
+  const sources = await wordSources(specs, options);
+  sources.forEach(({ source }, n) => console.log(n === 0 ? source : source.replace(prelude, '')));
 }
 
 async function dumpPtx(specs: readonly string[], options: DumpOptions): Promise<void> {
   if (targetOf(options.target).kind !== 'cuda')
     throw new InputError('--stage ptx needs a CUDA target, such as --target sm_90');
+  cudaToolchain(options.target); // says what to install if there is no NVRTC
   const native = loadNative();
   for (const { source } of await wordSources(specs, options)) {
     const { image } = await native.compileCuda(source, options.target.replace('sm_', 'compute_'));

@@ -48,7 +48,7 @@ const positiveNumber = parser<number>((text) => {
 });
 
 const precision = () =>
-  new Option('--precision <p>', 'of weights and activations').choices(['fp32', 'fp16']).default('fp32');
+  new Option('--precision <p>', 'of weights and activations (default: fp32)').choices(['fp32', 'fp16']);
 const tier = (otherwise?: string) => {
   const option = new Option(
     '--tier <tier>',
@@ -90,7 +90,7 @@ command
   .option(
     '--test-data <dir>',
     'inputs and expected outputs (a test_data_set_* folder or its parent); one, or one a model',
-    list,
+    (folder: string, previous: string[]) => [...previous, folder],
     [],
   )
   .option(

@@ -70,9 +70,9 @@ export function reportError(error: unknown, verbose: boolean): number {
   const isBadUse = e instanceof InputError || e instanceof RequestError || e instanceof RangeError;
   const isExpected = isBadUse || e instanceof MissingToolchain || e instanceof CacheError;
   const [first, ...rest] = e.message.split('\n');
-  console.error(`wideword: ${first}`);
+  const hint = isExpected || verbose ? '' : ' (--verbose shows where)';
+  console.error(`wideword: ${first}${hint}`);
   for (const line of isExpected || verbose ? rest : []) console.error(`          ${line}`);
   if (verbose && e.stack) console.error(e.stack);
-  else if (!isExpected) console.error('          (--verbose shows where)');
   return isBadUse ? exitCodes.badUse : exitCodes.failure;
 }

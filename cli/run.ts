@@ -14,7 +14,7 @@ import { type Comparison, compare, inputsFor, outputsFor, tolerances } from './t
 
 export interface RunOptions {
   readonly device: DeviceKind;
-  readonly precision: Precision;
+  readonly precision?: Precision;
   readonly replicas: number;
   readonly shape: Shapes;
   readonly testData: readonly string[];
@@ -124,9 +124,12 @@ function requestOf(t: CliTenant, seed: number): Tensors {
 }
 
 function checked(t: CliTenant, outputs: Tensors, options: RunOptions): [string, Comparison][] {
-  if (!t.testData || t.testData.outputs.length === 0) return [];
+  if (!t.testData) return [];
+  if (t.testData.outputs.length === 0) {
+    throw new InputError(`${t.testData.folder} has no output_N.pb: there is nothing to check against`);
+  }
   const halves = [...t.model.inputs, ...t.model.outputs].some((p) => p.dtype === 'f16' || p.dtype === 'bf16');
-  const tolerance = options.tolerance ?? tolerances[halves || options.precision === 'fp16' ? 'half' : 'wide'];
+  const tolerance = options.tolerance ?? tolerances[halves || t.model.precision === 'fp16' ? 'half' : 'wide'];
   return Object.entries(outputsFor(t.model, t.testData)).map(([name, expected]) => [
     `${t.name}/${name}`,
     compare(outputs[name]!, expected, tolerance),

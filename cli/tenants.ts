@@ -14,7 +14,8 @@ export type Shapes = { readonly [input: string]: readonly number[] };
 
 export interface TenantOptions {
   readonly shapes: Shapes;
-  readonly precision: Precision;
+  /** Of models compiled here; an artefact has its own, which this must not contradict. */
+  readonly precision?: Precision | undefined;
   readonly replicas: number;
   /** Folders of test data; the n-th belongs to the n-th model, a single one to all. */
   readonly testData: readonly string[];
@@ -73,6 +74,10 @@ export async function readTenants(specs: readonly string[], options: TenantOptio
       const artefact = parseArtefact(bytes, path);
       tier = artefact.tier;
       found = artefact.tenants;
+      const other = found.find(
+        (t) => options.precision !== undefined && t.model.precision !== options.precision,
+      );
+      if (other) throw new InputError(`${path} was compiled with --precision ${other.model.precision}`);
     } else {
       const name = modelName(path);
       // Test data settles dimensions that the model leaves open; a --shape is for the models that have such an input.
@@ -80,7 +85,9 @@ export async function readTenants(specs: readonly string[], options: TenantOptio
       const given = Object.entries(options.shapes).filter(([input]) => inputs.has(input));
       for (const [input] of given) unused.delete(input);
       const shapes = { ...data?.shapes, ...Object.fromEntries(given) };
-      found = [{ name, model: await compileModel(bytes, { name, shapes, precision: options.precision }) }];
+      found = [
+        { name, model: await compileModel(bytes, { name, shapes, precision: options.precision ?? 'fp32' }) },
+      ];
     }
     for (let i = 0; i < count * options.replicas; i++) {
       for (const t of found) unnamed.push({ ...t, ...(data && { testData: data }) });

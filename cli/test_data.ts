@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { InputError } from '../compiler/errors.ts';
 import { readTensor } from '../compiler/onnx/reader.ts';
 import { type Model, readModelFile } from '../driver/model.ts';
-import { reader, reshaped, type Tensor } from '../ir/tensor.ts';
+import { reader, type Tensor } from '../ir/tensor.ts';
 import { formatType, isFloat, sameShape } from '../ir/types.ts';
 import type { Tensors } from '../runtime/program.ts';
 
@@ -72,13 +72,12 @@ function matched(
       const found = tensors.find((t) => t.name === port.name) ?? tensors[n];
       if (!found) throw new InputError(`${folder} has no ${what} '${port.name}'`);
       const { tensor } = found;
-      const fits =
-        tensor.dtype === port.dtype && tensor.data.length === port.shape.reduce((a, b) => a * b, 1);
+      const fits = tensor.dtype === port.dtype && sameShape(tensor.shape, port.shape);
       if (!fits)
         throw new InputError(
           `${folder}: ${what} '${port.name}' is ${formatType(tensor)}, the model has ${formatType(port)}`,
         );
-      return [port.name, sameShape(tensor.shape, port.shape) ? tensor : reshaped(tensor, port.shape)];
+      return [port.name, tensor];
     }),
   );
 }

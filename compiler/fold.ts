@@ -18,7 +18,7 @@ const maxSteps = 4e6;
 export class FoldBudget {
   #steps = 4e7;
   /** Elements of new constants: a small file must not fill the memory. */
-  #elements = 2 ** 28;
+  #elements = 2 ** 26;
   readonly #counted = new WeakSet<object>();
 
   /** True if so many steps may be spent, which they then are. */

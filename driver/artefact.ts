@@ -15,7 +15,7 @@ import { CodeCache } from '../runtime/cache.ts';
 import { cpuIdentity } from '../runtime/toolchain.ts';
 import { type Progress, prepareCode, type TenantModel } from './code.ts';
 import { link } from './device.ts';
-import { type CodeImage, type Model, type ModelPort, readModelFile } from './model.ts';
+import { type CodeImage, type Model, type ModelPort, type Precision, readModelFile } from './model.ts';
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
@@ -38,6 +38,7 @@ type ModelPlan = Omit<CompiledModel, 'weights'> & { readonly weights: readonly W
 
 interface ModelIndex {
   readonly name: string;
+  readonly precision: Precision;
   readonly inputs: readonly ModelPort[];
   readonly outputs: readonly ModelPort[];
   readonly kernelsLowered: number;
@@ -105,6 +106,7 @@ export async function saveArtefact(
     cpu: cpuIdentity(),
     models: models.map((m) => ({
       name: m.name,
+      precision: m.precision,
       inputs: m.inputs,
       outputs: m.outputs,
       kernelsLowered: m.kernelsLowered,
@@ -215,6 +217,7 @@ export function parseArtefact(bytes: Uint8Array, name: string): Artefact {
 /** A model read from an artefact. */
 class ArtefactModel implements Model {
   readonly name: string;
+  readonly precision: Precision;
   readonly inputs: readonly ModelPort[];
   readonly outputs: readonly ModelPort[];
   readonly kernelsLowered: number;
@@ -228,6 +231,7 @@ class ArtefactModel implements Model {
   ) {
     ({
       name: this.name,
+      precision: this.precision,
       inputs: this.inputs,
       outputs: this.outputs,
       kernelsLowered: this.kernelsLowered,

@@ -4,7 +4,7 @@
 import { availableParallelism } from 'node:os';
 import { InputError } from '../compiler/errors.ts';
 import type { Tenant, Word, WordPlan } from '../ir/program.ts';
-import { coalesce, type TierChoice, timeMultiplexed } from '../passes/coalesce.ts';
+import { coalesce, type TierChoice, tiers, timeMultiplexed } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
 import { loadNative, type NativeDevice } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
@@ -32,6 +32,8 @@ export interface LoadOptions {
  * asked for and there is none.
  */
 export async function openDevice(kind: DeviceKind = 'auto', options: DeviceOptions = {}): Promise<Device> {
+  if (!['auto', 'cuda', 'host'].includes(kind))
+    throw new InputError(`no device '${kind}': auto, cuda or host`);
   const native = loadNative();
   const { cuda } = native.probe();
   const useCuda = kind === 'cuda' || (kind === 'auto' && cuda.devices.length > 0);
@@ -75,6 +77,8 @@ export class Device {
    */
   async load(tenants: readonly TenantModel[], options: LoadOptions = {}): Promise<Program> {
     if (tenants.length === 0) throw new RangeError('a program needs at least one tenant');
+    if (options.tier && !tiers.includes(options.tier))
+      throw new RangeError(`no tier '${options.tier}': ${tiers.join(', ')}`);
     const plan = link(tenants, this.target, options.tier);
     const result = await prepareCode(plan.words, tenants, this.target, this.cache, options.onProgress);
     const code = new Map<string, LoadedCode>();

@@ -42,6 +42,8 @@ export interface CodeImage {
 /** A model that a device can load. */
 export interface Model {
   readonly name: string;
+  /** What it was compiled with. */
+  readonly precision: Precision;
   readonly inputs: readonly ModelPort[];
   readonly outputs: readonly ModelPort[];
   /** Kernels before fusion; what the graph lowered to. */
@@ -66,8 +68,10 @@ export async function compileModel(
   const name = options.name ?? (typeof source === 'string' ? basename(source, '.onnx') : 'model');
   const bytes = typeof source === 'string' ? await readModelFile(source) : source;
   const precision = options.precision ?? 'fp32';
+  if (precision !== 'fp32' && precision !== 'fp16')
+    throw new InputError(`no precision '${precision}': fp32 or fp16`);
   const module = lowerOnnx(bytes, { name, shapes: options.shapes ?? {}, precision });
-  return new SourceModel(precision === 'fp16' ? saturate(module) : module);
+  return new SourceModel(precision === 'fp16' ? saturate(module) : module, precision);
 }
 
 /** Reads a file; a missing or unreadable one is an InputError. */
@@ -92,7 +96,10 @@ export class SourceModel implements Model {
   readonly module: Module;
   readonly #compiled = new Map<string, Compiled>();
 
-  constructor(lowered: Module) {
+  constructor(
+    lowered: Module,
+    readonly precision: Precision = 'fp32',
+  ) {
     this.name = lowered.name;
     this.kernelsLowered = lowered.calls.length;
     this.module = fuse(lowered);

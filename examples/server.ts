@@ -2,7 +2,7 @@
  * @file A server that embeds Wideword: models are compiled at start, one device is kept open, and requests of
  * different tenants that arrive together run as one round.
  *
- *     npx tsx examples/server.ts --port 8080 alice=resnet.onnx bob=resnet.onnx carol=bert.onnx
+ *     node --import tsx examples/server.ts --port 8080 alice=resnet.onnx bob=resnet.onnx carol=bert.onnx
  *
  *     GET  /healthz              is it up, and on which device
  *     GET  /v1/tenants           names, inputs and outputs

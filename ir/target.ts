@@ -21,8 +21,9 @@ export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
 /** The target of a name; throws RangeError for a name that is none. */
 export function targetOf(name: string): Target {
   if (name === 'host') return hostTarget;
-  if (!/^sm_\d+a?$/.test(name)) {
+  const version = /^sm_(\d+)a?$/.exec(name)?.[1];
+  if (version === undefined || Number(version) < 80) {
     throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
   }
-  return { name, kind: 'cuda', threads: 256, warp: 32, mma: Number.parseInt(name.slice(3), 10) >= 80 };
+  return { name, kind: 'cuda', threads: 256, warp: 32, mma: true };
 }

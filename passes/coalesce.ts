@@ -9,7 +9,8 @@ import type { Slot, Tenant, Word } from '../ir/program.ts';
  * `generic` leaves sizes open in every word, `specialised` in none (so only kernels of equal sizes coalesce). `auto` coalesces over
  * sizes, and specialises the words whose slots turn out equal.
  */
-export type TierChoice = Tier | 'auto';
+export const tiers = ['generic', 'specialised', 'auto'] as const satisfies readonly (Tier | 'auto')[];
+export type TierChoice = (typeof tiers)[number];
 
 /**
  * List scheduling, longest remaining chain first: the next word is the class of the task whose tenant has most left to do, with

@@ -85,6 +85,7 @@ function fuseCalls(producer: Call, consumer: Call, value: string): Call | undefi
   take(producer);
   take(consumer);
   if (inputs.length + consumer.outputs.length > maxOperands) return undefined;
+  if (nodesOf(parts) > mostNodes) return undefined;
 
   const renamed = new Map<Buffer, Buffer>();
   const params = inputs.map(({ old }, i) => {
@@ -107,6 +108,18 @@ function fuseCalls(producer: Call, consumer: Call, value: string): Call | undefi
 }
 
 type Parts = Pick<Kernel, 'domain' | 'stores'>;
+
+/** Longer chains stay apart: every step of fusion walks the whole expression, and registers run out anyway. */
+const mostNodes = 200;
+
+function nodesOf({ stores }: Parts): number {
+  let count = 0;
+  visitExprs(
+    stores.map((s) => s.value),
+    () => void count++,
+  );
+  return count;
+}
 
 /**
  * The consumer works element by element: its body runs where the producer stores. Every load of the value must be at one

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 
 /** $WIDEWORD_CACHE, else wideword/ in the user's cache folder. */
 export const defaultCacheDir = (): string =>
-  process.env.WIDEWORD_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'wideword');
+  process.env.WIDEWORD_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'wideword');
 
 /** The cache folder cannot be used; the message says what to do. */
 export class CacheError extends Error {

@@ -4,7 +4,7 @@
  */
 
 import { type CompiledModel, codeKey, type Place, type Port, type Tenant, type Word } from '../ir/program.ts';
-import { bytesOf, makeArray, makeTensor, type Tensor } from '../ir/tensor.ts';
+import { bytesOf, makeArray, makeTensor, type Tensor, type TypedArray } from '../ir/tensor.ts';
 import { byteSize, elementCount, formatType, sameShape } from '../ir/types.ts';
 import type {
   NativeBuffer,
@@ -192,16 +192,26 @@ export class LoadedProgram {
   /** The transfers of a request's inputs; throws RequestError unless they are just what the model takes. */
   #writes(t: number, inputs: Tensors): Transfer[] {
     const { name, model } = this.tenants[t]!;
+    if (typeof inputs !== 'object' || inputs === null)
+      throw new RequestError(`tenant '${name}': the inputs are not an object`);
     const extra = Object.keys(inputs).find((given) => !model.inputs.some((p) => p.name === given));
     if (extra !== undefined) throw new RequestError(`tenant '${name}' has no input '${extra}'`);
     return model.inputs.map((port) => {
       const tensor = inputs[port.name];
       if (!tensor)
         throw new RequestError(`tenant '${name}': input '${port.name}' (${formatType(port)}) is missing`);
-      const fits = tensor.dtype === port.dtype && sameShape(tensor.shape, port.shape);
-      if (!fits || tensor.data.length !== elementCount(port.shape)) {
+      if (!Array.isArray(tensor.shape) || typeof tensor.dtype !== 'string') {
+        throw new RequestError(`tenant '${name}': input '${port.name}' is not a tensor {dtype, shape, data}`);
+      }
+      if (!sameShape(tensor.shape, port.shape) || tensor.dtype !== port.dtype) {
         throw new RequestError(
           `tenant '${name}': input '${port.name}' is ${formatType(tensor)}, expected ${formatType(port)}`,
+        );
+      }
+      const expected = makeArray(port.dtype, 0).constructor as { new (): TypedArray; name: string };
+      if (!(tensor.data instanceof expected) || tensor.data.length !== elementCount(port.shape)) {
+        throw new RequestError(
+          `tenant '${name}': the data of input '${port.name}' must be a ${expected.name} of ${elementCount(port.shape)} elements`,
         );
       }
       return { buffer: this.#memory[t]!.arena, offset: port.place.offset, data: bytesOf(tensor) };

@@ -38,16 +38,31 @@ const hostFlags = [
   '-w',
 ];
 
-let hostCompiler: { command: string; version: string } | undefined;
+export interface HostCompiler {
+  /** The command and its first arguments. */
+  readonly command: readonly string[];
+  readonly version: string;
+}
 
-/** The system's C++ compiler: $CXX, c++, g++ or clang++, with its version line; undefined if there is none. */
-export function findHostCompiler(): { command: string; version: string } | undefined {
+let hostCompiler: HostCompiler | undefined;
+
+/**
+ * The system's C++ compiler with its version line: what CXX says (`ccache g++` too), else c++, g++ or clang++; undefined if there is
+ * none. Throws MissingToolchain if CXX names one that does not run: another in its place would hide the mistake.
+ */
+export function findHostCompiler(): HostCompiler | undefined {
   if (hostCompiler) return hostCompiler;
-  for (const command of [process.env.CXX, 'c++', 'g++', 'clang++']) {
-    if (!command) continue;
-    const { status, stdout } = spawnSync(command, ['--version'], { encoding: 'utf8' });
-    if (status === 0) return (hostCompiler = { command, version: stdout.split('\n')[0]!.trim() });
+  const chosen = process.env.CXX?.trim();
+  for (const text of chosen ? [chosen] : ['c++', 'g++', 'clang++']) {
+    const command = text.split(/\s+/);
+    const { status, stdout } = spawnSync(command[0]!, [...command.slice(1), '--version'], {
+      encoding: 'utf8',
+    });
+    const version = (stdout ?? '').split('\n')[0]!.trim();
+    if (status === 0 && version) return (hostCompiler = { command, version });
   }
+  if (chosen)
+    throw new MissingToolchain(`CXX is '${chosen}', which does not answer --version: correct or unset it`);
   return undefined;
 }
 
@@ -76,9 +91,20 @@ export function hostToolchain(): Toolchain {
   };
 }
 
-function runCompiler(command: string, args: readonly string[], input: string): Promise<void> {
+/** The line of a compiler's output that says what is wrong. */
+const firstError = (output: string): string =>
+  output
+    .split('\n')
+    .find((line) => /error|cannot|no space/i.test(line))
+    ?.trim() ?? output.split('\n')[0]!.trim();
+
+function runCompiler(
+  [command, ...first]: readonly string[],
+  args: readonly string[],
+  input: string,
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'pipe'] });
+    const child = spawn(command!, [...first, ...args], { stdio: ['pipe', 'ignore', 'pipe'] });
     let errors = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       errors += text;
@@ -86,7 +112,12 @@ function runCompiler(command: string, args: readonly string[], input: string): P
     child.on('error', reject);
     child.on('close', (code) => {
       if (code === 0) resolve();
-      else reject(new Error(`${command} failed on an emitted kernel:\n${errors.slice(0, 4000)}`));
+      else
+        reject(
+          new Error(
+            `${command} failed on an emitted kernel: ${firstError(errors)}\n${errors.slice(0, 4000)}`,
+          ),
+        );
     });
     // A compiler that dies early closes its input; its own message says more than EPIPE would.
     child.stdin.on('error', () => {});
@@ -98,9 +129,7 @@ export function cudaToolchain(target: string): Toolchain {
   const native = loadNative();
   const { nvrtc } = native.probe();
   if (nvrtc.problem !== undefined) {
-    throw new MissingToolchain(
-      `no NVRTC (${nvrtc.problem}): pip install nvidia-cuda-nvrtc, or set WIDEWORD_NVRTC to the folder that libnvrtc is in`,
-    );
+    throw new MissingToolchain(`no NVRTC: ${nvrtc.problem}`);
   }
   return {
     identity: `${target} nvrtc ${nvrtc.version ?? ''}`,

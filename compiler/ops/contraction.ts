@@ -4,7 +4,7 @@
 import { add, index, mul } from '../../ir/affine.ts';
 import { cast, constant, load, op, reduce, store, widen } from '../../ir/build.ts';
 import type { Expr } from '../../ir/kernel.ts';
-import { dtypes } from '../../ir/types.ts';
+import { dtypes, sameShape } from '../../ir/types.ts';
 import type { NodeView } from '../node_view.ts';
 import type { OpFamily, OpRule } from '../rules.ts';
 import { broadcastAt, broadcastShape } from './broadcast.ts';
@@ -65,7 +65,9 @@ function convWindow(node: NodeView): Window {
   const x = node.shape(0);
   const w = node.shape(1);
   node.require(x.length >= 3 && w.length === x.length, `shapes [${x}] and [${w}]`);
-  return windowOf(node, x.slice(2), node.ints('kernel_shape') ?? w.slice(2));
+  const kernel = node.ints('kernel_shape') ?? w.slice(2);
+  node.require(sameShape(kernel, w.slice(2)), `kernel_shape [${kernel}], weights [${w}]`);
+  return windowOf(node, x.slice(2), kernel);
 }
 
 /** MatMul with numpy's rules: leading dimensions broadcast, a vector is a row or a column. */

@@ -73,8 +73,9 @@ NvrtcSearch NvrtcSearch::FromEnvironment() {
   const std::string home = Variable("HOME");
   if (!home.empty()) folders.push_back(home + "/.local/lib/python*/site-packages" + package);
   for (const char* root : {"/usr/lib/python3*", "/usr/local/lib/python3*"}) {
-    folders.push_back(root + std::string("/site-packages") + package);
-    folders.push_back(root + std::string("/dist-packages") + package);
+    const std::string base = root;
+    folders.push_back(base + "/site-packages" + package);
+    folders.push_back(base + "/dist-packages" + package);
   }
   folders.push_back("/opt/*/.venv/lib/python3*/site-packages" + package);
   folders.push_back("/opt/*/lib/python3*/site-packages" + package);

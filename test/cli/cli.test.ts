@@ -47,6 +47,8 @@ beforeAll(() => {
     'y',
   )!;
   writeTestData('right', { x }, { y });
+  writeTestData('inputs', { x }, {});
+  wideword('compile', file('mlp.onnx'), '-o', file('half.fp16.wwa'), '--precision', 'fp16');
   writeTestData('wrong', { x }, { y: randomTensor('f32', [1, 12], 6) });
 });
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -123,6 +125,21 @@ describe('wideword run', () => {
 });
 
 describe('wideword compile', () => {
+  it('an artefact remembers its precision, and is checked by it', () => {
+    const { status, stdout } = wideword(
+      'run',
+      file('half.fp16.wwa'),
+      '--device',
+      'host',
+      '--rounds',
+      '1',
+      '--test-data',
+      file('right'),
+    );
+    expect(stdout).toContain('(allowed 0.01)');
+    expect(status).toBe(0);
+  });
+
   it('writes an artefact that runs without compiling', () => {
     const made = wideword('compile', `${file('mlp.onnx')}*2`, '-o', file('two.wwa'), '--target', 'host');
     expect(made.status).toBe(0);

@@ -133,6 +133,10 @@ describe('requests', () => {
       'a missing input': program.submit('t2', {}),
       'a wrong shape': program.submit('t2', input(1, 21)),
       'a wrong type': program.submit('t2', { x: randomTensor('i32', [1, 20], 1) }),
+      'data of another type': program.submit('t2', { x: { ...input(1).x, data: new Uint8Array(80) } }),
+      'a plain array': program.submit('t2', { x: { ...input(1).x, data: Array(20).fill(1) as never } }),
+      'no object': program.submit('t2', null as never),
+      'no tensor': program.submit('t2', { x: [1, 2] as never }),
       'an input too many': program.submit('t2', { ...input(1), z: randomTensor('f32', [1], 1) }),
     };
     for (const promise of Object.values(bad)) await expect(promise).rejects.toThrow(RequestError);

@@ -31,12 +31,12 @@ export async function emulated({
     `  for (unsigned block = first; block < last; block++) emulated::run_block(${entry}, rows, block_slot, block, ${threads});`,
     '}',
   ].join('\n');
-  const compiler = findHostCompiler()!.command;
+  const [compiler, ...first] = findHostCompiler()!.command;
   const flags = ['-O1', '-std=c++17', '-march=native', '-ffp-contract=off', '-fPIC', '-shared', '-w'];
   const cache = new CodeCache();
-  const key = CodeCache.key(text, ['emulated', compiler, ...flags].join(' '));
+  const key = CodeCache.key(text, ['emulated', compiler, ...first, ...flags].join(' '));
   const compile = async (file: string): Promise<void> => {
-    const running = promisify(execFile)(compiler, [...flags, '-x', 'c++', '-', '-o', file]);
+    const running = promisify(execFile)(compiler!, [...first, ...flags, '-x', 'c++', '-', '-o', file]);
     running.child.stdin!.end(text);
     await running;
   };
