@@ -6,10 +6,11 @@
  *
  * Weights come from device memory, as in a model's round: as many copies take turns as exceed the L2 cache.
  */
+import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { emitWord, entrySymbol, virtualBlocks } from '../codegen/word.ts';
 import { classOf } from '../ir/class.ts';
-import { type Contraction, contractionOf } from '../ir/contraction.ts';
+import { type Contraction, contractionOf, volume } from '../ir/contraction.ts';
 import type { Kernel, MmaSchedule } from '../ir/kernel.ts';
 import { formatSchedule } from '../ir/print.ts';
 import { targetOf } from '../ir/target.ts';
@@ -44,7 +45,14 @@ const conv = (times: number, side: number, shape: Omit<ConvShape, 'size'>): Laye
 const point = (times: number, side: number, channels: number, outChannels: number, more = {}): Layer =>
   conv(times, side, { channels, outChannels, kernel: [1, 1], ...more });
 const window = (times: number, side: number, channels: number, stride = 1): Layer =>
-  conv(times, side, { channels, outChannels: channels, kernel: [3, 3], pad: 1, stride });
+  conv(times, side, {
+    channels,
+    outChannels: channels,
+    kernel: [3, 3],
+    pad: 1,
+    stride,
+    channelsInner: true,
+  });
 
 const layers: readonly Layer[] = [
   conv(1, 224, { channels: 3, outChannels: 64, kernel: [7, 7], stride: 2, pad: 3 }),
@@ -81,10 +89,11 @@ const layers: readonly Layer[] = [
 const options = new Command('layers')
   .option('--width <list>', 'tenants of a word', '1,8')
   .option('--sweep', 'every candidate schedule', false)
+  .option('--json <file>', 'writes what was measured')
   .option('--only <text>', 'layers whose name has this')
   .option('--tier <tier>', 'generic or specialised', 'specialised')
   .parse()
-  .opts<{ width: string; sweep: boolean; only?: string; tier: 'generic' | 'specialised' }>();
+  .opts<{ width: string; sweep: boolean; only?: string; json?: string; tier: 'generic' | 'specialised' }>();
 
 const widths = options.width.split(',').map(Number);
 const device = loadNative().openCuda(0);
@@ -145,11 +154,12 @@ function likely(c: Contraction): MmaSchedule[] {
   const all = [...mmaCandidates(c)];
   const estimates = all.map((s) => widths.map((w) => estimateMma(c, s, w)));
   const least = widths.map((_, n) => Math.min(...estimates.map((e) => e[n]!)));
-  return all.filter((_, i) => estimates[i]!.some((e, n) => e <= 2.5 * least[n]!));
+  return all.filter((_, i) => estimates[i]!.some((e, n) => e <= 4 * least[n]!));
 }
 
 type Operands = { buffer: NativeBuffer; offset: number; bytes: number }[];
 
+const measured: object[] = [];
 const total = new Map(widths.map((w) => [w, 0]));
 const chosenTotal = new Map(widths.map((w) => [w, 0]));
 for (const layer of layers) {
@@ -198,6 +208,18 @@ for (const layer of layers) {
     const score = (r: (typeof rows)[0]): number => r.times.reduce((a, b) => a + b, 0);
     for (const r of rows.sort((a, b) => score(a) - score(b))) console.log(`    ${text(r)}`);
   }
+  measured.push({
+    name: layer.name,
+    times: layer.times,
+    batch: volume(c.batch),
+    ...{ m: volume(c.m), n: volume(c.n), k: volume(c.k) },
+    sides: [c.a, c.b].map((o) => ({
+      vector: o.vector,
+      guards: o.guards.length,
+      inner: o.inner?.extent ?? 0,
+    })),
+    rows: rows.map((r) => ({ schedule: r.kernel.schedule, times: r.times })),
+  });
   widths.forEach((w, n) => {
     chosenTotal.set(w, chosenTotal.get(w)! + layer.times * mine.times[n]!);
     total.set(w, total.get(w)! + layer.times * Math.min(...rows.map((r) => r.times[n]!)));
@@ -207,4 +229,5 @@ for (const w of widths)
   console.log(
     `R=${w}: ${chosenTotal.get(w)!.toFixed(0)} us of contractions as chosen${options.sweep ? `, ${total.get(w)!.toFixed(0)} us with the best of the sweep` : ''}`,
   );
+if (options.json) writeFileSync(options.json, JSON.stringify(measured));
 device.close();

@@ -8,7 +8,7 @@
  * order of every sum is fixed by the schedule alone.
  */
 import type { Index } from '../ir/affine.ts';
-import type { Contraction, Operand } from '../ir/contraction.ts';
+import { type Contraction, hasWholeSteps, type Operand } from '../ir/contraction.ts';
 import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
 import { rowPitch, sumPitch } from '../ir/mma.ts';
 import { storageType } from './c.ts';
@@ -99,6 +99,8 @@ class Staging {
   readonly #rows: number;
   readonly #k: ReadonlySet<Index>;
   readonly #fixed: ReadonlySet<Index>;
+  /** Rows are values of k, and those of one step differ in one index alone. */
+  readonly #wholeSteps: boolean;
   readonly kMajor: boolean;
   readonly copies: boolean;
 
@@ -115,6 +117,7 @@ class Staging {
     [this.#width, this.#origin, this.#limit] = side === 'a' ? [tile.m, 'm0', 'M'] : [tile.n, 'n0', 'N'];
     this.kMajor = positionFast;
     this.copies = vector > 1;
+    this.#wholeSteps = positionFast && hasWholeSteps(this.#operand, tile.k);
     const [across, rows] = positionFast ? [this.#width, tile.k] : [tile.k, this.#width];
     this.#unit = Math.max(2, vector);
     this.#rows = rows;
@@ -242,7 +245,36 @@ class Staging {
       ].join(' && '),
     });
     const column = `${side}_column`;
-    if (kMajor) {
+    if (this.#wholeSteps) {
+      const inner = this.#operand.inner!;
+      w.line(`// The rows of a step differ in ${w.name(inner)} alone.`);
+      w.unflatten('k0', this.c.k);
+      w.line(`const int k_offset = ${partOfOffset(w, this.#operand, this.#k, false)};`);
+      const kept = copies ? 1 : 2;
+      w.line(`bool ${side}_valid[${kept}];`);
+      this.#unrolled('p', kept, () => {
+        const checks = guards.map(
+          (d) =>
+            `inside(${side}_at${d}[p] + ${partOfCoordinate(w, this.#operand, d, this.#k, false)}, ${w.dim(load.buffer, d)})`,
+        );
+        w.line(`${side}_valid[p] = ${[`${side}_inside[p]`, 'k0 < K', ...checks].join(' && ')};`);
+      });
+      this.#overRows((row) => {
+        w.line(`const int row_k = ${row};`);
+        const name = w.name(inner);
+        w.rename(inner, 'row_k');
+        w.line(
+          `const int row_offset = k_offset + ${partOfOffset(w, this.#operand, new Set([inner]), false)};`,
+        );
+        w.rename(inner, name);
+        const from = (p: string): { offset: string; valid: string } => ({
+          offset: `${side}_base[${p}] + row_offset`,
+          valid: `${side}_valid[${p}]`,
+        });
+        if (copies) body('row_k', column, from('0'), '0');
+        else this.#unrolled('e', 2, () => body('row_k', column, from('e'), 'e'));
+      });
+    } else if (kMajor) {
       this.#overRows((row) => {
         const k = ofK(`k0 + ${row}`);
         if (copies) body(row, column, source('0', k), '0');

@@ -11,6 +11,7 @@ import type { CompiledModel, Place, Port, Task } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
+import { orderChannels } from '../passes/channel_order.ts';
 import { fuse } from '../passes/fuse.ts';
 import { planMemory } from '../passes/plan_memory.ts';
 import { saturate } from '../passes/saturate.ts';
@@ -134,10 +135,11 @@ interface Compiled {
 /** A module with a schedule for the target on every kernel, each verified. */
 export function scheduleModule(module: Module, targetName: string): Module {
   const target = targetOf(targetName);
-  const calls = module.calls.map((call) => ({ ...call, kernel: scheduleKernel(call.kernel, target) }));
+  const ordered = orderChannels(module, target);
+  const calls = ordered.calls.map((call) => ({ ...call, kernel: scheduleKernel(call.kernel, target) }));
   const problems = calls.flatMap((call) => verifyKernel(call.kernel));
   if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
-  return { ...module, calls };
+  return { ...ordered, calls };
 }
 
 function compileFor(unscheduled: Module, targetName: string): Compiled {

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Index } from './affine.ts';
-import { type Contraction, contractionOf } from './contraction.ts';
+import { type Contraction, contractionOf, hasWholeSteps } from './contraction.ts';
 import type { Buffer, Kernel } from './kernel.ts';
 import { formatKernel, type Spelling } from './print.ts';
 import { loadsIn } from './walk.ts';
@@ -89,9 +89,9 @@ function canonicalSpelling(kernel: Kernel, sizes: OpenSizes): Spelling {
 
 /** What codegen may rely on beyond the text, so it belongs to the class: found by proof on this kernel's own sizes. */
 function facts(kernel: Kernel): string {
-  const skeleton = kernel.schedule?.skeleton;
-  if (skeleton !== 'contraction' && skeleton !== 'mma') return '';
-  const isMma = skeleton === 'mma';
+  const { schedule } = kernel;
+  if (schedule?.skeleton !== 'contraction' && schedule?.skeleton !== 'mma') return '';
+  const isMma = schedule.skeleton === 'mma';
   const c: Contraction | undefined = contractionOf(kernel);
   if (!c) return '';
   const side = (o: Contraction['a']): string =>
@@ -100,6 +100,7 @@ function facts(kernel: Kernel): string {
       o.positionsContiguous && 'positions contiguous',
       o.kContiguous && 'k contiguous',
       isMma && `vector ${o.vector}`,
+      isMma && hasWholeSteps(o, schedule.tile.k) && 'whole steps',
       `guards ${o.guards.join('/')}`,
     ]
       .filter(Boolean)

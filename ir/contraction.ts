@@ -27,6 +27,11 @@ export interface Operand {
    * they are neighbours in memory, aligned to their size, and all of them inside the buffer or none.
    */
   readonly vector: number;
+  /**
+   * The innermost index of k that is more than one, if no guard depends on it: over its whole extent the offset grows evenly and either all
+   * is inside or nothing.
+   */
+  readonly inner: Index | undefined;
 }
 
 export interface Contraction {
@@ -135,6 +140,7 @@ function operand(load: Load, positions: readonly Index[], k: readonly Index[]): 
   if (!at.every((a) => a !== undefined)) return undefined;
   const last = at.at(-1);
   const innermost = positions.filter((i) => i.extent > 1).at(-1);
+  const innermostK = k.filter((i) => i.extent > 1).at(-1);
   const guards = guardedDims(load);
   const kIndices = new Set(k);
   const offset = linearOffset(load.buffer, at);
@@ -152,6 +158,7 @@ function operand(load: Load, positions: readonly Index[], k: readonly Index[]): 
       offset !== undefined &&
       isContiguous(load.buffer, at, k) &&
       ![...guardedIndices].some((i) => kIndices.has(i)),
+    inner: innermostK && !guardedIndices.has(innermostK) ? innermostK : undefined,
     vector: offset ? vectorWidth(offset, positionFast ? positions : k, guardedIndices) : 1,
   };
 }
@@ -205,3 +212,7 @@ function isContiguous(buffer: Buffer, at: readonly Affine[], indices: readonly I
 /** True if the operands are what tensor cores multiply: both f16, or both bf16. */
 export const multiplies16Bit = (c: Contraction): boolean =>
   c.a.load.dtype === c.b.load.dtype && dtypes[c.a.load.dtype].bytes === 2;
+
+/** True if steps of `tileK` never cross from one value of the outer k indices to another, so that what depends on these is known a step. */
+export const hasWholeSteps = (o: Operand, tileK: number): boolean =>
+  o.inner !== undefined && o.inner.extent % tileK === 0;

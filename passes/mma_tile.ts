@@ -2,14 +2,19 @@
  * @file Picks the tile of a contraction on tensor cores: estimates every candidate's time on a GPU by counting what a block issues and how
  * many blocks run at once, and takes the least. The estimate looks at the kernel alone, as a tenant's bits depend on the choice.
  */
-import { type Contraction, type Operand, volume } from '../ir/contraction.ts';
+import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
 import type { MmaSchedule } from '../ir/kernel.ts';
 import { maxSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
+import type { Target } from '../ir/target.ts';
 
 /** Tiles, and how a group's warps share them out. */
 const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
   { tile: { m: 128, n: 128, k: 32 }, warps: { m: 4, n: 2 } },
   { tile: { m: 64, n: 128, k: 32 }, warps: { m: 2, n: 2 } },
+  { tile: { m: 64, n: 128, k: 32 }, warps: { m: 2, n: 4 } },
+  { tile: { m: 32, n: 256, k: 32 }, warps: { m: 1, n: 8 } },
+  { tile: { m: 128, n: 64, k: 32 }, warps: { m: 4, n: 2 } },
+  { tile: { m: 128, n: 32, k: 64 }, warps: { m: 4, n: 1 } },
   { tile: { m: 128, n: 64, k: 32 }, warps: { m: 2, n: 2 } },
   { tile: { m: 64, n: 64, k: 32 }, warps: { m: 2, n: 2 } },
   { tile: { m: 64, n: 64, k: 64 }, warps: { m: 2, n: 2 } },
@@ -44,6 +49,15 @@ const machine = {
   step: 120,
   block: 2500,
 };
+
+/** True if a contraction runs on the target's tensor cores. */
+export function usesMma(c: Contraction, target: Target): boolean {
+  if (!target.mma || !multiplies16Bit(c)) return false;
+  const [m, n, k] = [volume(c.m), volume(c.n), volume(c.k)];
+  if (Math.min(m, n) >= 8) return k >= 8;
+  // One row by a matrix fills no tile, but its copies are wide and run ahead.
+  return Math.max(m, n) >= 64 && k >= 128 && c.a.vector === 8 && c.b.vector === 8;
+}
 
 /** The schedule that is estimated to be fastest. */
 export function mmaSchedule(c: Contraction): MmaSchedule {
@@ -86,7 +100,11 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number): numb
   // What a step takes of the multiprocessor, for all segments.
   const multiply = (tile.m * tile.n * tile.k * segments) / machine.multiply;
   const staging = (o: Operand, width: number): number =>
-    (width * tile.k * segments * (o.vector > 1 ? 16 / o.vector : 6 + 3 * o.guards.length)) / machine.issue;
+    (width *
+      tile.k *
+      segments *
+      (o.vector > 1 ? 16 / o.vector : hasWholeSteps(o, tile.k) ? 3 : 6 + 3 * o.guards.length)) /
+    machine.issue;
   const staged = staging(c.a, tile.m) + staging(c.b, tile.n);
   const fragments = (threads / 32) * ((tile.m / s.warps.m + tile.n / s.warps.n) / 16) * (tile.k / 16) * 4;
   const epilogue = (tile.m * tile.n * (16 + 2 * segments)) / machine.issue;

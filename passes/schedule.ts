@@ -2,11 +2,11 @@
  * @file The schedule pass: picks a skeleton and its tile for every kernel, by shape alone (tuning comes later). The choice
  * must not look at who else runs: a tenant's bits depend on it.
  */
-import { contractionOf, multiplies16Bit, volume } from '../ir/contraction.ts';
+import { contractionOf, volume } from '../ir/contraction.ts';
 import type { ContractionSchedule, Kernel, MapSchedule, Schedule } from '../ir/kernel.ts';
 import { linearize } from '../ir/linearize.ts';
 import type { Target } from '../ir/target.ts';
-import { mmaSchedule } from './mma_tile.ts';
+import { mmaSchedule, usesMma } from './mma_tile.ts';
 
 export function scheduleKernel(kernel: Kernel, target: Target): Kernel {
   return { ...kernel, schedule: chooseSchedule(kernel, target) };
@@ -19,13 +19,14 @@ function chooseSchedule(kernel: Kernel, target: Target): Schedule {
     const batch = volume(contraction.batch);
     if (target.kind === 'host') {
       if (m * n >= 16 && k >= 4) return hostTile(n);
+    } else if (usesMma(contraction, target)) {
+      return mmaSchedule(contraction);
     } else if (Math.min(m, n) >= 8 && k >= 8) {
-      if (target.mma && multiplies16Bit(contraction)) return mmaSchedule(contraction);
       return cudaTile(m, n, batch);
     }
   }
   const { reduced, looped } = innerWork(kernel);
-  if (target.kind === 'cuda' && Math.max(reduced, looped) >= 64) {
+  if (target.kind === 'cuda' && (reduced >= 32 || looped >= 64)) {
     // A warp a point, or the whole block where points are few and long.
     const isLong = Math.max(reduced, looped) >= 1024 && volume(kernel.domain) < 2048;
     return { skeleton: 'reduction', threads: 256, lanes: isLong ? 256 : target.warp };

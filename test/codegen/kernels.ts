@@ -27,6 +27,8 @@ export interface ConvShape {
   readonly stride?: number;
   readonly pad?: number;
   readonly residual?: boolean;
+  /** Sums over channels inside of taps, with weights laid out so. */
+  readonly channelsInner?: boolean;
   readonly dtype?: DType;
 }
 
@@ -38,7 +40,9 @@ export function convKernel(c: ConvShape): Kernel {
     number,
   ];
   const x = buffer('x0', dtype, [batch, channels, ...size]);
-  const weights = buffer('x1', dtype, [outChannels, channels, ...c.kernel]);
+  const inner = c.channelsInner ?? false;
+  const taps = inner ? [...c.kernel, channels] : [channels, ...c.kernel];
+  const weights = buffer('x1', dtype, [outChannels, ...taps]);
   const bias = buffer('x2', dtype, [outChannels]);
   const residual = buffer('x3', dtype, [batch, outChannels, h, w]);
   const y = buffer('y0', dtype, [batch, outChannels, h, w]);
@@ -52,13 +56,10 @@ export function convKernel(c: ConvShape): Kernel {
   const ic = index('ic', channels);
   const kh = index('kh', c.kernel[0]);
   const kw = index('kw', c.kernel[1]);
+  const over = inner ? [kh, kw, ic] : [ic, kh, kw];
   const at = [n, ic, add(mul(oh, stride), kh, -pad), add(mul(ow, stride), kw, -pad)];
-  const product = op(
-    'mul',
-    widen(load(x, at, pad > 0 ? 0 : undefined)),
-    widen(load(weights, [oc, ic, kh, kw])),
-  );
-  let value = op('add', reduce('sum', [ic, kh, kw], product), widen(load(bias, [oc])));
+  const product = op('mul', widen(load(x, at, pad > 0 ? 0 : undefined)), widen(load(weights, [oc, ...over])));
+  let value = op('add', reduce('sum', over, product), widen(load(bias, [oc])));
   if (c.residual) value = op('add', value, widen(load(residual, domain)));
   value = op('max', value, constant('f32', 0));
   const inputs = [x, weights, bias, ...(c.residual ? [residual] : [])];

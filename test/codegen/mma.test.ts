@@ -66,6 +66,44 @@ const cases: Record<string, Case> = {
   'conv 1x1 stride 2': {
     kernel: conv({ channels: 24, outChannels: 10, size: [16, 16], kernel: [1, 1], stride: 2 }),
   },
+  'conv 3x3, channels inside of taps': {
+    kernel: conv({
+      channels: 64,
+      outChannels: 24,
+      size: [9, 7],
+      kernel: [3, 3],
+      pad: 1,
+      channelsInner: true,
+      residual: true,
+    }),
+  },
+  'conv 3x3 stride 2, channels inside of taps, 4 segments': {
+    kernel: conv({
+      channels: 32,
+      outChannels: 40,
+      size: [12, 12],
+      kernel: [3, 3],
+      pad: 1,
+      stride: 2,
+      channelsInner: true,
+    }),
+    schedule: shape(32, 32, 32, [1, 1], 2, 4),
+  },
+  'conv 3x3, too few channels for a step': {
+    kernel: conv({
+      channels: 24,
+      outChannels: 8,
+      size: [8, 8],
+      kernel: [3, 3],
+      pad: 1,
+      channelsInner: true,
+    }),
+  },
+  'conv 1x1, whole steps of 49 pixels': {
+    kernel: conv({ channels: 128, outChannels: 40, size: [7, 7], kernel: [1, 1], residual: true }),
+  },
+  'a row by a matrix': { kernel: matmulKernel(1, 1, 100, 264, true, 'f16') },
+  'a row by a matrix, not transposed': { kernel: matmulKernel(1, 1, 104, 256, false, 'f16') },
   'conv batch of 3': {
     kernel: conv({ batch: 3, channels: 8, outChannels: 8, size: [8, 8], kernel: [3, 3], pad: 1 }),
   },
