@@ -8,7 +8,8 @@
  */
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
-import { emitWord, entrySymbol, virtualBlocks } from '../codegen/word.ts';
+import { emitWord, entrySymbol } from '../codegen/word.ts';
+import { virtualBlocks } from '../ir/blocks.ts';
 import { classOf } from '../ir/class.ts';
 import { type Contraction, contractionOf, volume } from '../ir/contraction.ts';
 import type { Kernel, MmaSchedule } from '../ir/kernel.ts';

@@ -8,12 +8,16 @@ import { InputError } from '../compiler/errors.ts';
 import { convertPrecision, readModel, simplify, typeGraph } from '../compiler/index.ts';
 import { printGraph } from '../compiler/print.ts';
 import { classesOf, distinctCodes } from '../driver/code.ts';
-import { link } from '../driver/device.ts';
-import { type Precision, readModelFile, SourceModel, scheduleModule } from '../driver/model.ts';
+import { link, linkWithKernels } from '../driver/device.ts';
+import { type Model, type Precision, readModelFile, SourceModel, scheduleModule } from '../driver/model.ts';
+import type { Item } from '../ir/item.ts';
+import type { Module } from '../ir/module.ts';
 import { printModule } from '../ir/print_module.ts';
-import { printPlan } from '../ir/program.ts';
+import { printProgram } from '../ir/print_program.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
+import { runPass } from '../passes/index.ts';
+import { linkModules } from '../passes/link.ts';
 import { loadNative } from '../runtime/native.ts';
 import { cudaToolchain } from '../runtime/toolchain.ts';
 import { exitCodes } from './output.ts';
@@ -22,8 +26,13 @@ import { parseModelSpec, readTenants, type Shapes } from './tenants.ts';
 export const stages = ['graph', 'kernel', 'word', 'cuda', 'ptx'] as const;
 export type Stage = (typeof stages)[number];
 
+/** The passes that a model goes through, in order, before code is emitted; `lower` is before all of them. */
+export const dumpPasses = ['lower', 'saturate', 'fuse', 'schedule', 'plan-memory', 'coalesce'] as const;
+
 export interface DumpOptions {
-  readonly stage: Stage;
+  readonly stage?: Stage;
+  /** In place of a stage. */
+  readonly after?: (typeof dumpPasses)[number];
   readonly target: string;
   readonly precision?: Precision;
   readonly shape: Shapes;
@@ -31,6 +40,12 @@ export interface DumpOptions {
 }
 
 export async function dump(specs: readonly string[], options: DumpOptions): Promise<number> {
+  if (options.after !== undefined) {
+    await dumpAfter(specs, options.after, options);
+    return exitCodes.ok;
+  }
+  if (options.stage === undefined)
+    throw new InputError(`dump needs --stage (${stages.join(', ')}) or --after`);
   const print = match(options.stage)
     .with('graph', () => dumpGraphs)
     .with('kernel', () => dumpKernels)
@@ -61,13 +76,43 @@ async function sourceTenants(specs: readonly string[], { shape, precision }: Dum
 
 async function dumpKernels(specs: readonly string[], options: DumpOptions): Promise<void> {
   const models = new Set((await sourceTenants(specs, options)).map((t) => t.model));
-  for (const model of models) {
-    if (model instanceof SourceModel) console.log(printModule(scheduleModule(model.module, options.target)));
+  const texts = [...models].flatMap((model) =>
+    model instanceof SourceModel ? [printModule(scheduleModule(model.module, options.target))] : [],
+  );
+  console.log(texts.join('\n\n'));
+}
+
+/** What the passes up to the given one made of the models. */
+async function dumpAfter(
+  specs: readonly string[],
+  after: (typeof dumpPasses)[number],
+  options: DumpOptions,
+): Promise<void> {
+  if (after === 'coalesce') return dumpWords(specs, options);
+  const target = targetOf(options.target);
+  const tenants = await sourceTenants(specs, options);
+  const modules = new Map<Model, Module>();
+  for (const { model } of tenants) {
+    if (!(model instanceof SourceModel) || modules.has(model)) continue;
+    let items: readonly Item[] = [{ kind: 'module', module: model.lowered }];
+    for (const name of [...model.passes, 'schedule'] as const) {
+      if (dumpPasses.indexOf(name) <= dumpPasses.indexOf(after)) items = runPass({ name }, items, target);
+    }
+    const [item] = items;
+    if (item?.kind === 'module') modules.set(model, item.module);
   }
+  if (after !== 'plan-memory') {
+    console.log([...modules.values()].map((m) => printModule(m)).join('\n\n'));
+    return;
+  }
+  const linked = tenants.map(({ name, model }) => ({ name, module: modules.get(model)! }));
+  console.log(printProgram(linkModules(linked, options.target)));
 }
 
 async function dumpWords(specs: readonly string[], options: DumpOptions): Promise<void> {
-  console.log(printPlan(link(await sourceTenants(specs, options), options.target, options.tier)));
+  console.log(
+    printProgram(linkWithKernels(await sourceTenants(specs, options), options.target, options.tier)),
+  );
 }
 
 /** The code of every distinct word, without the prelude that all share after the first. */

@@ -8,7 +8,8 @@ import { InputError } from '../compiler/errors.ts';
 import { cudaTargets } from '../ir/target.ts';
 import { compile } from './compile.ts';
 import { doctor } from './doctor.ts';
-import { dump, stages } from './dump.ts';
+import { dump, dumpPasses, stages } from './dump.ts';
+import { opt } from './opt.ts';
 import { reportError } from './output.ts';
 import { positiveInteger, run } from './run.ts';
 import { parseShape, type Shapes } from './tenants.ts';
@@ -82,7 +83,11 @@ command
   .description(
     'compile models (or read artefacts), run them as one program, and compare with running them in turn',
   )
-  .argument('<model...>', 'ONNX files or artefacts; a.onnx*8 is eight tenants of one model')
+  .argument(
+    '<model...>',
+    'ONNX files or artefacts; a.onnx*8 is eight tenants of one model; with --interpret, texts',
+  )
+  .option('--interpret', 'run texts of the IR (dump, opt) in the interpreter, on seeded random inputs', false)
   .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
   .addOption(precision())
   .addOption(replicas())
@@ -113,7 +118,12 @@ command
   .command('dump')
   .description('print one stage of the way from model to machine code')
   .argument('<model...>', 'ONNX files; a.onnx*8 is eight tenants of one model')
-  .addOption(new Option('--stage <stage>', 'what to print').choices(stages).makeOptionMandatory())
+  .addOption(new Option('--stage <stage>', 'what to print').choices(stages))
+  .addOption(
+    new Option('--after <pass>', 'print the kernels or words as they are after this pass')
+      .choices(dumpPasses)
+      .conflicts('stage'),
+  )
   .option('--target <target>', 'sm_80, …, or host', 'sm_90')
   .addOption(precision())
   .addOption(shapes())
@@ -121,6 +131,24 @@ command
   .addHelpText('after', '\nExample:\n  $ wideword dump mlp.onnx --stage kernel')
   .action(async (models, options) => {
     exitCode = await dump(models, options);
+  });
+
+command
+  .command('opt')
+  .description('check a text of the IR, run passes on it, and print what comes out')
+  .argument('[file]', 'what `dump --stage kernel` or `--stage word` printed, or - for standard input')
+  .option('--pass <passes>', 'passes in order, with commas: fuse,coalesce,constrain=8', '')
+  .option('--target <target>', 'what to schedule for (default: sm_90), and whose limits to check')
+  .option('--print-after-all', 'print the IR after every pass, on standard error', false)
+  .option('--verify-each', 'verify after every pass, not only after the last', false)
+  .option('--time', 'print how long each pass took, on standard error', false)
+  .option('--list', 'list the passes', false)
+  .addHelpText(
+    'after',
+    '\nExample:\n  $ wideword dump mlp.onnx --stage kernel | wideword opt - --pass plan-memory=4,coalesce,constrain=8',
+  )
+  .action(async (file, options) => {
+    exitCode = await opt(file, options);
   });
 
 command

@@ -4,13 +4,15 @@
 import { InputError } from '../compiler/errors.ts';
 import { type Device, type DeviceKind, openDevice } from '../driver/device.ts';
 import type { Precision } from '../driver/model.ts';
-import { makeTensor, reader, type Tensor, writer } from '../ir/tensor.ts';
-import { dtypes, elementCount, formatType, type TensorType } from '../ir/types.ts';
+import { randomInput } from '../ir/random.ts';
+import { formatType } from '../ir/types.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import type { Tensors } from '../runtime/program.ts';
+import { interpretTexts } from './interpret.ts';
 import { exitCodes, formatMs, median, progressBar, table } from './output.ts';
 import { type CliTenant, readTenants, type Shapes } from './tenants.ts';
 import { type Comparison, compare, inputsFor, outputsFor, tolerances } from './test_data.ts';
+import { formatOutput, topValues } from './values.ts';
 
 export interface RunOptions {
   readonly device: DeviceKind;
@@ -25,9 +27,13 @@ export interface RunOptions {
   readonly top: number;
   readonly threads?: number;
   readonly json: boolean;
+  readonly interpret?: boolean;
 }
 
 export async function run(specs: readonly string[], options: RunOptions): Promise<number> {
+  if (options.interpret) return interpretTexts(specs, options);
+  const text = specs.find((s) => s.endsWith('.ir'));
+  if (text !== undefined) throw new InputError(`${text} is a text of the IR: run it with --interpret`);
   const device = await openDevice(
     options.device,
     options.threads === undefined ? {} : { threads: options.threads },
@@ -86,12 +92,7 @@ async function runOn(device: Device, specs: readonly string[], options: RunOptio
       const verdict = c
         ? `  ${c.ok ? 'as expected' : 'WRONG'}: largest error ${c.largest.toExponential(1)} (allowed ${c.tolerance})`
         : '';
-      console.log(`  ${name} ${formatType(tensor)}${verdict}`);
-      console.log(
-        `    ${topValues(tensor, options.top)
-          .map(([i, v]) => `[${i}] ${formatValue(v)}`)
-          .join('  ')}`,
-      );
+      console.log(formatOutput(name, tensor, options.top, verdict));
     }
   }
   const s = program.stats;
@@ -135,39 +136,6 @@ function checked(t: CliTenant, outputs: Tensors, options: RunOptions): [string, 
     compare(outputs[name]!, expected, tolerance),
   ]);
 }
-
-/** Floats in [-1, 1), integers 0 to 9, truth values; the same for the same seed (xorshift32). */
-export function randomInput(type: TensorType, seed: number): Tensor {
-  const tensor = makeTensor(type.dtype, type.shape);
-  const write = writer(tensor);
-  let state = (seed * 0x9e3779b1 + 0x7f4a7c15) | 1;
-  const { kind } = dtypes[type.dtype];
-  for (let i = 0; i < elementCount(type.shape); i++) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    const unit = (state >>> 0) / 2 ** 32;
-    write(i, kind === 'float' ? unit * 2 - 1 : Math.floor(unit * (kind === 'bool' ? 2 : 10)));
-  }
-  return tensor;
-}
-
-/** The greatest values of a tensor with their flat places. */
-function topValues(tensor: Tensor, count: number): [number, number][] {
-  const read = reader(tensor);
-  const top: [number, number][] = [];
-  for (let i = 0; i < tensor.data.length; i++) {
-    const v = read(i);
-    const last = top.at(-1);
-    if (top.length === count && last && !(v > last[1])) continue;
-    const at = top.findIndex(([, other]) => v > other);
-    top.splice(at < 0 ? top.length : at, 0, [i, v]);
-    if (top.length > count) top.pop();
-  }
-  return top;
-}
-
-const formatValue = (v: number): string => (Number.isInteger(v) ? String(v) : v.toPrecision(5));
 
 /** Reads `--rounds 20` and the like. */
 export function positiveInteger(text: string): number {

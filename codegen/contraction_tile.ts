@@ -2,8 +2,8 @@
  * @file What the contraction skeletons share: a block's tile of m by n outputs, and offsets taken apart by what they depend on.
  */
 import { type Affine, type Index, indicesOf } from '../ir/affine.ts';
-import { type Contraction, contractionOf, type Operand, volume } from '../ir/contraction.ts';
-import type { Kernel, Load, Store } from '../ir/kernel.ts';
+import { type Contraction, contractionOf, type Operand } from '../ir/contraction.ts';
+import type { Load, Store } from '../ir/kernel.ts';
 import type { KernelWriter } from './writer.ts';
 
 /** Outputs that a block computes, and the rows of k that it stages at a time. */
@@ -11,12 +11,6 @@ export interface Tile {
   readonly m: number;
   readonly n: number;
   readonly k: number;
-}
-
-/** Virtual blocks of a contraction: one a tile. */
-export function tileCount(kernel: Kernel, tile: Tile): number {
-  const c = contractionOf(kernel)!;
-  return volume(c.batch) * Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
 }
 
 /** Writes where the block's tile begins: `m0`, `n0` and the batch indices; with the sizes `M`, `N`, `K` and `TM`, `TN`, `TK`. */

@@ -1,11 +1,9 @@
 /**
  * @file The map skeleton: each thread computes whole points of the domain. Element-wise work, pooling, small reductions.
  */
+import { mapPointsPerBlock } from '../ir/blocks.ts';
 import type { MapSchedule } from '../ir/kernel.ts';
 import type { KernelWriter } from './writer.ts';
-
-/** Points of the domain that one virtual block computes. */
-export const mapPointsPerBlock = (s: MapSchedule): number => s.threads * s.perThread;
 
 export function writeMap(w: KernelWriter, schedule: MapSchedule): void {
   const { domain } = w.kernel;

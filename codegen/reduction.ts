@@ -2,12 +2,10 @@
  * @file The reduction skeleton: a group of lanes (a warp or a whole block) shares each point of the domain. The point's
  * reductions and its store loops are dealt out over the lanes; partial results meet in a fixed order.
  */
+import { reductionPointsPerBlock } from '../ir/blocks.ts';
 import type { ReductionSchedule } from '../ir/kernel.ts';
 import { scalarType } from './c.ts';
 import type { KernelWriter } from './writer.ts';
-
-/** Points of the domain that one virtual block computes. */
-export const reductionPointsPerBlock = (s: ReductionSchedule): number => s.threads / s.lanes;
 
 export function writeReduction(w: KernelWriter, schedule: ReductionSchedule): void {
   const { lanes } = schedule;

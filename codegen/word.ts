@@ -3,15 +3,13 @@
  */
 import { match } from 'ts-pattern';
 import type { KernelClass } from '../ir/class.ts';
-import { volume } from '../ir/contraction.ts';
 import type { Kernel } from '../ir/kernel.ts';
 import type { Target } from '../ir/target.ts';
 import { writeContraction } from './contraction.ts';
 import { writeMma } from './contraction_mma.ts';
-import { tileCount } from './contraction_tile.ts';
-import { mapPointsPerBlock, writeMap } from './map.ts';
+import { writeMap } from './map.ts';
 import { preludeOf } from './prelude.ts';
-import { reductionPointsPerBlock, writeReduction } from './reduction.ts';
+import { writeReduction } from './reduction.ts';
 import { KernelWriter } from './writer.ts';
 
 /** Source of one word's code. */
@@ -21,14 +19,6 @@ export interface WordSource {
   /** Threads a block. */
   readonly threads: number;
 }
-
-/** How many virtual blocks a scheduled kernel has. */
-export const virtualBlocks = (kernel: Kernel): number =>
-  match(scheduleOf(kernel))
-    .with({ skeleton: 'map' }, (s) => Math.ceil(volume(kernel.domain) / mapPointsPerBlock(s)))
-    .with({ skeleton: 'reduction' }, (s) => Math.ceil(volume(kernel.domain) / reductionPointsPerBlock(s)))
-    .with({ skeleton: 'contraction' }, { skeleton: 'mma' }, (s) => tileCount(kernel, s.tile))
-    .exhaustive();
 
 /** Emits the code of a word whose slots are of the given classes; a slot's `body` is its class's place in the list. */
 export function emitWord(classes: readonly KernelClass[], target: Target): WordSource {

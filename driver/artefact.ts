@@ -19,7 +19,7 @@ import { type CodeImage, type Model, type ModelPort, type Precision, readModelFi
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
-const formatVersion = 1;
+const formatVersion = 2;
 const headBytes = magic.length + 4 + 4 + 32;
 const blobAlignment = 64;
 
@@ -29,6 +29,7 @@ interface Blob {
 }
 
 interface WeightIndex extends Blob {
+  readonly name: string;
   readonly at: number;
   readonly dtype: DType;
   readonly shape: readonly number[];
@@ -131,7 +132,8 @@ export async function saveArtefact(
 }
 
 function planIndex(model: CompiledModel, blobs: BlobWriter): ModelPlan {
-  const weights = model.weights.map(({ offset, tensor }) => ({
+  const weights = model.weights.map(({ name, offset, tensor }) => ({
+    name,
     at: offset,
     dtype: tensor.dtype,
     shape: tensor.shape,
@@ -251,7 +253,7 @@ class ArtefactModel implements Model {
       if (target === 'host' && this.whole.cpu !== cpuIdentity()) {
         throw new InputError(`${this.file} holds host code for another CPU: compile it on this machine`);
       }
-      const weights = plan.weights.map((w) => ({ offset: w.at, tensor: this.#tensor(w) }));
+      const weights = plan.weights.map((w) => ({ name: w.name, offset: w.at, tensor: this.#tensor(w) }));
       this.#compiled.set(target, (compiled = { ...plan, weights }));
     }
     return compiled;

@@ -3,7 +3,8 @@
  */
 import { availableParallelism } from 'node:os';
 import { InputError } from '../compiler/errors.ts';
-import type { Tenant, Word, WordPlan } from '../ir/program.ts';
+import type { KernelClass } from '../ir/class.ts';
+import type { Program as IrProgram, Tenant, Word, WordPlan } from '../ir/program.ts';
 import { coalesce, type TierChoice, tiers, timeMultiplexed } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
 import { loadNative, type NativeDevice } from '../runtime/native.ts';
@@ -117,6 +118,24 @@ export function link(
 ): WordPlan {
   const linked = tenants.map(({ name, model }): Tenant => ({ name, model: model.compiledFor(target) }));
   return { tenants: linked, words: coalesce(linked, tier) };
+}
+
+/** The same with the kernels of all classes, to print or to interpret. Every tenant's model must be compiled from its source. */
+export function linkWithKernels(
+  tenants: readonly TenantModel[],
+  target: string,
+  tier: TierChoice = 'generic',
+): IrProgram {
+  const plan = link(tenants, target, tier);
+  const classes = new Map<string, KernelClass>();
+  tenants.forEach(({ model }, n) => {
+    const keys = plan.tenants[n]!.model.tasks.flatMap((t) => Object.values(t.classes));
+    for (const key of keys) {
+      const found = classes.get(key) ?? model.classOf(target, key);
+      if (found) classes.set(key, found);
+    }
+  });
+  return { ...plan, target, classes };
 }
 
 export interface ProgramStats {

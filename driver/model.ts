@@ -3,19 +3,18 @@
  */
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { virtualBlocks } from '../codegen/word.ts';
 import { InputError, lowerOnnx } from '../compiler/index.ts';
-import { classOf, type KernelClass } from '../ir/class.ts';
+import type { KernelClass } from '../ir/class.ts';
 import type { Module } from '../ir/module.ts';
-import type { CompiledModel, Place, Port, Task } from '../ir/program.ts';
+import type { CompiledModel } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
 import { orderChannels } from '../passes/channel_order.ts';
 import { fuse } from '../passes/fuse.ts';
-import { planMemory } from '../passes/plan_memory.ts';
+import { type CompiledModule, compileModule } from '../passes/link.ts';
 import { saturate } from '../passes/saturate.ts';
-import { scheduleKernel } from '../passes/schedule.ts';
+import { schedule } from '../passes/schedule.ts';
 
 export type Precision = 'fp32' | 'fp16';
 
@@ -72,7 +71,7 @@ export async function compileModel(
   if (precision !== 'fp32' && precision !== 'fp16')
     throw new InputError(`no precision '${precision}': fp32 or fp16`);
   const module = lowerOnnx(bytes, { name, shapes: options.shapes ?? {}, precision });
-  return new SourceModel(precision === 'fp16' ? saturate(module) : module, precision);
+  return new SourceModel(module, precision);
 }
 
 /** Reads a file; a missing or unreadable one is an InputError. */
@@ -95,15 +94,19 @@ export class SourceModel implements Model {
   readonly kernelsLowered: number;
   /** The module after fusion. */
   readonly module: Module;
-  readonly #compiled = new Map<string, Compiled>();
+  /** Passes before the schedule, which depends on the target. */
+  readonly passes: readonly ('saturate' | 'fuse')[];
+  readonly #compiled = new Map<string, CompiledModule>();
 
   constructor(
-    lowered: Module,
+    /** What the graph lowered to, before any pass. */
+    readonly lowered: Module,
     readonly precision: Precision = 'fp32',
   ) {
     this.name = lowered.name;
     this.kernelsLowered = lowered.calls.length;
-    this.module = fuse(lowered);
+    this.passes = precision === 'fp16' ? ['saturate', 'fuse'] : ['fuse'];
+    this.module = fuse(precision === 'fp16' ? saturate(lowered) : lowered);
     this.inputs = lowered.inputs.map((name) => ({ name, ...lowered.types.get(name)! }));
     this.outputs = lowered.outputs.map(({ name, value }) => ({ name, ...lowered.types.get(value)! }));
   }
@@ -120,60 +123,19 @@ export class SourceModel implements Model {
     return undefined;
   }
 
-  #for(target: string): Compiled {
+  #for(target: string): CompiledModule {
     let compiled = this.#compiled.get(target);
-    if (!compiled) this.#compiled.set(target, (compiled = compileFor(this.module, target)));
+    if (!compiled)
+      this.#compiled.set(target, (compiled = compileModule(scheduleModule(this.module, target), target)));
     return compiled;
   }
-}
-
-interface Compiled {
-  readonly model: CompiledModel;
-  readonly classes: ReadonlyMap<string, KernelClass>;
 }
 
 /** A module with a schedule for the target on every kernel, each verified. */
 export function scheduleModule(module: Module, targetName: string): Module {
   const target = targetOf(targetName);
-  const ordered = orderChannels(module, target);
-  const calls = ordered.calls.map((call) => ({ ...call, kernel: scheduleKernel(call.kernel, target) }));
-  const problems = calls.flatMap((call) => verifyKernel(call.kernel));
+  const scheduled = schedule(orderChannels(module, target), target);
+  const problems = scheduled.calls.flatMap((call) => verifyKernel(call.kernel, target));
   if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
-  return { ...ordered, calls };
-}
-
-function compileFor(unscheduled: Module, targetName: string): Compiled {
-  const module = scheduleModule(unscheduled, targetName);
-  const { places, weightBytes, arenaBytes } = planMemory(module);
-  const classes = new Map<string, KernelClass>();
-  const place = (value: string): Place => places.get(value)!;
-  const tasks = module.calls.map((call): Task => {
-    const generic = classOf(call.kernel, 'generic');
-    const specialised = classOf(call.kernel, 'specialised');
-    for (const c of [generic, specialised]) if (!classes.has(c.key)) classes.set(c.key, c);
-    return {
-      name: call.kernel.name,
-      classes: { generic: generic.key, specialised: specialised.key },
-      sizes: generic.sizes.values,
-      blocks: virtualBlocks(call.kernel),
-      operands: [...call.inputs, ...call.outputs].map(place),
-      loc: call.kernel.loc,
-    };
-  });
-  const port = (name: string, value: string): Port => ({
-    name,
-    ...module.types.get(value)!,
-    place: place(value),
-  });
-  const model: CompiledModel = {
-    name: module.name,
-    target: targetName,
-    inputs: module.inputs.map((name) => port(name, name)),
-    outputs: module.outputs.map(({ name, value }) => port(name, value)),
-    tasks,
-    weights: [...module.constants].map(([name, tensor]) => ({ offset: place(name).offset, tensor })),
-    weightBytes,
-    arenaBytes,
-  };
-  return { model, classes };
+  return scheduled;
 }

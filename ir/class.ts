@@ -6,7 +6,8 @@ import { createHash } from 'node:crypto';
 import type { Index } from './affine.ts';
 import { type Contraction, contractionOf, hasWholeSteps } from './contraction.ts';
 import type { Buffer, Kernel } from './kernel.ts';
-import { formatKernel, type Spelling } from './print.ts';
+import { formatKernel, indicesOfKernel, namesIn, type Spelling } from './print.ts';
+import { memoised, remapKernel } from './remap.ts';
 import { loadsIn } from './walk.ts';
 
 /** `generic`: sizes come from the slot row. `specialised`: sizes are constants. */
@@ -70,8 +71,39 @@ export function classOf(kernel: Kernel, tier: Tier): KernelClass {
   return { key: createHash('sha256').update(text).digest('hex'), text, tier, kernel, sizes };
 }
 
+/** What the open sizes of a class are, in the names of its kernel's text: `x0_dim1`, `oh_size`. */
+export function openSizeNames({ kernel, sizes }: KernelClass): string[] {
+  const names: string[] = [];
+  const spelled = namesIn(kernel);
+  const note = (slot: number | undefined, name: string): void => {
+    if (slot !== undefined) names[slot] = name;
+  };
+  for (const b of [...kernel.inputs, ...kernel.outputs])
+    for (const d of b.shape.keys()) note(sizes.ofDim(b, d), `${spelled.buffer(b)}_dim${d}`);
+  for (const i of indicesOfKernel(kernel)) note(sizes.ofExtent(i), `${spelled.index(i)}_size`);
+  return names;
+}
+
+/**
+ * The member of a class that has the given sizes: the class's kernel with its open sizes replaced. Whether these sizes go together
+ * is for the verifier to say, as of any kernel.
+ */
+export function memberOf({ kernel, sizes }: KernelClass, values: readonly number[]): Kernel {
+  const size = (slot: number | undefined, own: number): number =>
+    slot === undefined ? own : (values[slot] ?? own);
+  const index = memoised((i: Index): Index => ({ ...i, extent: size(sizes.ofExtent(i), i.extent) }));
+  const buffer = memoised(
+    (b: Buffer): Buffer => ({ ...b, shape: b.shape.map((own, d) => size(sizes.ofDim(b, d), own)) }),
+  );
+  return remapKernel(kernel, { index, buffer });
+}
+
 function canonicalSpelling(kernel: Kernel, sizes: OpenSizes): Spelling {
   const names = new Map<Index, string>(kernel.domain.map((i, n) => [i, `i${n}`]));
+  const buffers = new Map<Buffer, string>([
+    ...kernel.inputs.map((b, n) => [b, `%x${n}`] as const),
+    ...kernel.outputs.map((b, n) => [b, `%y${n}`] as const),
+  ]);
   const open = (slot: number | undefined, size: number): string =>
     slot === undefined ? String(size) : `?${slot}`;
   return {
@@ -81,8 +113,9 @@ function canonicalSpelling(kernel: Kernel, sizes: OpenSizes): Spelling {
       return name;
     },
     extent: (i) => open(sizes.ofExtent(i), i.extent),
+    buffer: (b) => buffers.get(b) ?? `%${b.name}`,
     dim: (b, d) => open(sizes.ofDim(b, d), b.shape[d]!),
-    name: 'class',
+    name: '@class',
     guards: true,
   };
 }

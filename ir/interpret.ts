@@ -5,20 +5,33 @@
  * Integers are computed as doubles, so i64 arithmetic is exact up to 2^53 in size.
  */
 import { type Affine, type Index, isQuotient } from './affine.ts';
+import { blockOf } from './blocks.ts';
 import type { Buffer, Expr, Kernel, Load } from './kernel.ts';
 import { combiners, opInfo } from './ops.ts';
+import type { BlockRange } from './program.ts';
 import { makeTensor, reader, roundTo, type Tensor, writer } from './tensor.ts';
 import { dtypes, elementCount, rowMajorStrides } from './types.ts';
 import { childrenOf, freeIndices } from './walk.ts';
 
 type Thunk = () => number;
 
+export interface InterpretOptions {
+  /** Where results go, one for each of `kernel.outputs`; new tensors by default. They may share memory with inputs. */
+  readonly outputs?: readonly Tensor[];
+  /** Runs only the points of these virtual blocks; the kernel then needs a schedule. */
+  readonly blocks?: BlockRange;
+}
+
 /**
  * Runs one kernel.
  * @param inputs one tensor for each of `kernel.inputs`, of its type and element count (a view may differ in shape).
- * @returns one new tensor for each of `kernel.outputs`.
+ * @returns one tensor for each of `kernel.outputs`.
  */
-export function interpretKernel(kernel: Kernel, inputs: readonly Tensor[]): Tensor[] {
+export function interpretKernel(
+  kernel: Kernel,
+  inputs: readonly Tensor[],
+  { outputs: given, blocks }: InterpretOptions = {},
+): Tensor[] {
   const tensors = new Map<Buffer, Tensor>();
   kernel.inputs.forEach((b, i) => {
     const tensor = inputs[i];
@@ -27,7 +40,7 @@ export function interpretKernel(kernel: Kernel, inputs: readonly Tensor[]): Tens
     }
     tensors.set(b, tensor);
   });
-  const outputs = kernel.outputs.map((b) => makeTensor(b.dtype, b.shape));
+  const outputs = kernel.outputs.map((b, i) => given?.[i] ?? makeTensor(b.dtype, b.shape));
   kernel.outputs.forEach((b, i) => tensors.set(b, outputs[i]!));
 
   const machine = new Machine(tensors, kernel);
@@ -37,7 +50,10 @@ export function interpretKernel(kernel: Kernel, inputs: readonly Tensor[]): Tens
     const write = writer(tensors.get(s.buffer)!);
     return machine.loop(s.over, () => write(offset(), value()));
   });
+  const block = blocks ? machine.affine(blockOf(kernel)) : undefined;
+  const isWanted = (at: number): boolean => !blocks || (at >= blocks.from && at < blocks.to);
   machine.loop(kernel.domain, () => {
+    if (block && !isWanted(block())) return;
     for (const run of stores) run();
   })();
   return outputs;

@@ -12,12 +12,15 @@ import { type Affine, formatAffine, type Index } from './affine.ts';
 import { guardedDims } from './bounds.ts';
 import type { Buffer, Expr, Kernel, Load, Schedule } from './kernel.ts';
 import { linearize, type Statement } from './linearize.ts';
-import type { DType } from './types.ts';
+import { quote, symbol, uniqueNames, word } from './names.ts';
+import { roundTo } from './tensor.ts';
+import { type DType, isFloat } from './types.ts';
 
 /** How names and sizes are spelled; a class is a kernel printed with names and sizes left out. */
 export interface Spelling {
   readonly index: (i: Index) => string;
   readonly extent: (i: Index) => string;
+  readonly buffer: (b: Buffer) => string;
   readonly dim: (b: Buffer, d: number) => string;
   readonly name: string;
   /** Also print which coordinates are compared at run time. */
@@ -26,10 +29,11 @@ export interface Spelling {
 
 /** Prints a kernel as people read it. */
 export function printKernel(kernel: Kernel): string {
-  const loc =
-    kernel.loc.length > 0 ? `\n    loc(${kernel.loc.map((l) => JSON.stringify(l)).join(', ')})` : '';
+  const loc = kernel.loc.length > 0 ? `\n    ${formatLoc(kernel.loc)}` : '';
   return formatKernel(kernel, plainSpelling(kernel)) + loc;
 }
+
+export const formatLoc = (loc: readonly string[]): string => `loc(${loc.map(quote).join(', ')})`;
 
 export function formatKernel(kernel: Kernel, spell: Spelling): string {
   const linear = linearize(kernel);
@@ -45,7 +49,7 @@ export function formatKernel(kernel: Kernel, spell: Spelling): string {
     for (const s of statements) {
       switch (s.kind) {
         case 'let':
-          lines.push(`${indent}%${s.id} = ${formatValue(s.expr, ref, access, affine, spell.guards)}`);
+          lines.push(`${indent}%${s.id} = ${formatValue(s.expr, spell, ref, access, affine)}`);
           break;
         case 'reduce':
           lines.push(
@@ -56,7 +60,7 @@ export function formatKernel(kernel: Kernel, spell: Spelling): string {
           break;
         case 'store': {
           const { buffer, at, over, value } = s.store;
-          const target = `store %${buffer.name}[${at.map(affine).join(', ')}]`;
+          const target = `store ${spell.buffer(buffer)}[${at.map(affine).join(', ')}]`;
           if (over.length === 0) {
             lines.push(`${indent}${target} = ${ref(value)}`);
           } else {
@@ -74,10 +78,12 @@ export function formatKernel(kernel: Kernel, spell: Spelling): string {
   walk(linear.statements, '  ');
 
   const params = (bs: readonly Buffer[]): string =>
-    bs.map((b) => `%${b.name}: ${b.dtype}[${b.shape.map((_, d) => spell.dim(b, d)).join(',')}]`).join(', ');
+    bs
+      .map((b) => `${spell.buffer(b)}: ${b.dtype}[${b.shape.map((_, d) => spell.dim(b, d)).join(',')}]`)
+      .join(', ');
   const schedule = kernel.schedule ? ` schedule ${formatSchedule(kernel.schedule)}` : '';
   return [
-    `kernel @${spell.name}(${params(kernel.inputs)}) -> (${params(kernel.outputs)})`,
+    `kernel ${spell.name}(${params(kernel.inputs)}) -> (${params(kernel.outputs)})`,
     `    parallel ${loops(kernel.domain)} {`,
     ...lines,
     `}${schedule}`,
@@ -86,10 +92,10 @@ export function formatKernel(kernel: Kernel, spell: Spelling): string {
 
 function formatValue(
   e: Exclude<Expr, { kind: 'reduce' }>,
+  spell: Spelling,
   ref: (e: Expr) => string,
   access: (load: Load) => string,
   affine: (a: Affine) => string,
-  guards: boolean,
 ): string {
   switch (e.kind) {
     case 'const':
@@ -98,8 +104,8 @@ function formatValue(
       return `index ${affine(e.value)} : i32`;
     case 'load': {
       const pad = e.pad === undefined ? '' : ` pad ${formatNumber(e.pad, e.dtype)}`;
-      const guard = guards && e.pad !== undefined ? ` guard (${guardedDims(e).join(', ')})` : '';
-      return `load %${e.buffer.name}[${access(e)}]${pad}${guard} : ${e.dtype}`;
+      const guard = spell.guards && e.pad !== undefined ? ` guard (${guardedDims(e).join(', ')})` : '';
+      return `load ${spell.buffer(e.buffer)}[${access(e)}]${pad}${guard} : ${e.dtype}`;
     }
     case 'op':
       return `${e.op} ${e.args.map(ref).join(', ')} : ${e.dtype}`;
@@ -110,15 +116,23 @@ function formatValue(
   }
 }
 
-/** A literal that reads back to the same value. */
+/** A literal that reads back to the same value of the type. */
 export function formatNumber(value: number, dtype: DType): string {
   if (Number.isNaN(value)) return 'nan';
   if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
-  if (Object.is(value, -0)) return '-0.0';
   const isWhole = Number.isInteger(value);
-  if (dtype === 'f32' || dtype === 'f16' || dtype === 'bf16')
-    return isWhole && Math.abs(value) < 1e15 ? `${value}.0` : String(value);
-  return isWhole ? BigInt(value).toString() : String(value);
+  if (!isFloat(dtype)) return isWhole ? BigInt(value).toString() : String(value);
+  if (Object.is(value, -0)) return '-0.0';
+  return isWhole && Math.abs(value) < 1e15 ? `${value}.0` : shortest(value, dtype);
+}
+
+/** The fewest digits that round to the value: 0.1 and not 0.10000000149011612 for the f32 next to a tenth. */
+function shortest(value: number, dtype: DType): string {
+  for (let digits = 1; digits <= 9; digits++) {
+    const short = Number(value.toPrecision(digits));
+    if (roundTo(dtype, short) === value) return String(short);
+  }
+  return String(value);
 }
 
 export function formatSchedule(s: Schedule): string {
@@ -136,25 +150,39 @@ export function formatSchedule(s: Schedule): string {
   }
 }
 
-/** Names as given, made unique by a number where two indices share one; sizes as they are. */
+/** What indices and buffers are called in a kernel's text, before any quoting. */
+export interface KernelNames {
+  readonly index: (i: Index) => string;
+  readonly buffer: (b: Buffer) => string;
+}
+
+/** Names as given, made unique by a number where two have one name, in the order in which they stand in the text. */
+export function namesIn(kernel: Kernel): KernelNames {
+  const index = uniqueNames((i: Index) => i.name);
+  const buffer = uniqueNames((b: Buffer) => b.name);
+  for (const b of [...kernel.inputs, ...kernel.outputs]) buffer(b);
+  for (const i of indicesOfKernel(kernel)) index(i);
+  return { index, buffer };
+}
+
+/** Every index that a kernel binds, in the order of its text. */
+export function indicesOfKernel(kernel: Kernel): Index[] {
+  const inStatements = (statements: readonly Statement[]): Index[] =>
+    statements.flatMap((s) => {
+      if (s.kind === 'let') return [];
+      return [...(s.kind === 'reduce' ? s.expr.over : s.store.over), ...inStatements(s.body)];
+    });
+  return [...kernel.domain, ...inStatements(linearize(kernel).statements)];
+}
+
 function plainSpelling(kernel: Kernel): Spelling {
-  const names = new Map<Index, string>();
-  const taken = new Set<string>();
-  const nameOf = (i: Index): string => {
-    let name = names.get(i);
-    if (name === undefined) {
-      name = i.name;
-      for (let n = 2; taken.has(name); n++) name = `${i.name}_${n}`;
-      taken.add(name);
-      names.set(i, name);
-    }
-    return name;
-  };
+  const names = namesIn(kernel);
   return {
-    index: nameOf,
+    index: (i) => word(names.index(i)),
     extent: (i) => String(i.extent),
+    buffer: (b) => symbol('%', names.buffer(b)),
     dim: (b, d) => String(b.shape[d]),
-    name: kernel.name,
+    name: symbol('@', kernel.name),
     guards: false,
   };
 }

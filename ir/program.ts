@@ -2,17 +2,23 @@
  * @file Compiled models and programs: what is left of a model once its kernels are scheduled, classified and placed in memory, and
  * the words that several of them run as. Plain data, so that it can be written to a file and linked anew with others.
  */
-import type { Tier } from './class.ts';
+import type { KernelClass, Tier } from './class.ts';
 import type { Tensor } from './tensor.ts';
 import type { TensorType } from './types.ts';
 
 /** A range of one of a tenant's two buffers: its weights (read only), or its arena (inputs, outputs, all between). */
 export interface Place {
+  /** The value that lives there. Several may, one after another. */
+  readonly value: string;
   readonly space: 'weights' | 'arena';
   /** In bytes, a multiple of 256. */
   readonly offset: number;
   readonly bytes: number;
 }
+
+/** True if two places of one tenant share a byte. */
+export const overlap = (a: Place, b: Place): boolean =>
+  a.space === b.space && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
 
 /** One kernel of a model, ready to issue. */
 export interface Task {
@@ -34,6 +40,13 @@ export interface Port extends TensorType {
   readonly place: Place;
 }
 
+/** A constant, and where in the weights it lies. */
+export interface Weight {
+  readonly name: string;
+  readonly offset: number;
+  readonly tensor: Tensor;
+}
+
 /** A model compiled for a target: its tasks in order, its memory, its weights. */
 export interface CompiledModel {
   readonly name: string;
@@ -41,7 +54,7 @@ export interface CompiledModel {
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
   readonly tasks: readonly Task[];
-  readonly weights: readonly { readonly offset: number; readonly tensor: Tensor }[];
+  readonly weights: readonly Weight[];
   readonly weightBytes: number;
   readonly arenaBytes: number;
 }
@@ -52,8 +65,16 @@ export interface Slot {
   readonly task: number;
   /** Which of the word's classes it is of. */
   readonly body: number;
-  /** Physical blocks, at most the task's virtual blocks. */
+  /** Physical blocks, at most as many as there are virtual blocks to run. */
   readonly blocks: number;
+  /** The virtual blocks to run; all of the task's if not said. A task in slices runs them over several words. */
+  readonly range?: BlockRange;
+}
+
+/** Virtual blocks `from` up to, not including, `to`. */
+export interface BlockRange {
+  readonly from: number;
+  readonly to: number;
 }
 
 /** One launch. `classes` are the keys of its kernel classes: one if it is coalesced, several if it is wide. */
@@ -75,19 +96,11 @@ export interface WordPlan {
   readonly words: readonly Word[];
 }
 
+/** A plan with all that is needed to print it, check it and run it: the target, and the kernels of its classes by key. */
+export interface Program extends WordPlan {
+  readonly target: string;
+  readonly classes: ReadonlyMap<string, KernelClass>;
+}
+
 /** What identifies the code of a word: its tier and its classes in order. */
 export const codeKey = (word: Pick<Word, 'tier' | 'classes'>): string => word.classes.join('+');
-
-/** Prints a plan's words, one slot a line. */
-export function printPlan(plan: WordPlan): string {
-  return plan.words
-    .map((word, n) => {
-      const slots = word.slots.map((s) => {
-        const task = plan.tenants[s.tenant]!.model.tasks[s.task]!;
-        return `  slot @${task.name} tenant ${JSON.stringify(plan.tenants[s.tenant]!.name)} blocks ${s.blocks} of ${task.blocks}`;
-      });
-      const classes = word.classes.map((key) => key.slice(0, 12)).join(', ');
-      return [`word @w${n} ${word.tier} class ${classes} {`, ...slots, '}'].join('\n');
-    })
-    .join('\n');
-}

@@ -11,9 +11,36 @@ export interface Target {
   readonly warp: number;
   /** Has matrix instructions for 16-bit floats (sm_80 and later). */
   readonly mma: boolean;
+  /** Most threads of a block. */
+  readonly maxThreads: number;
+  /** Shared memory that a block has without asking for more. */
+  readonly sharedBytes: number;
+  /** Registers that a thread can name. */
+  readonly registers: number;
 }
 
-export const hostTarget: Target = { name: 'host', kind: 'host', threads: 1, warp: 1, mma: false };
+const unlimited = Number.POSITIVE_INFINITY;
+
+export const hostTarget: Target = {
+  name: 'host',
+  kind: 'host',
+  threads: 1,
+  warp: 1,
+  mma: false,
+  maxThreads: 1,
+  sharedBytes: unlimited,
+  registers: unlimited,
+};
+
+/** The same on every GPU that is served (CUDA C++ Programming Guide, technical specifications per compute capability). */
+const cudaLimits = {
+  threads: 256,
+  warp: 32,
+  mma: true,
+  maxThreads: 1024,
+  sharedBytes: 48 * 1024,
+  registers: 255,
+};
 
 /** The CUDA targets that `wideword compile` offers. Others of the form `sm_NN` work too, where NVRTC knows them. */
 export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
@@ -25,5 +52,5 @@ export function targetOf(name: string): Target {
   if (version === undefined || Number(version) < 80) {
     throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
   }
-  return { name, kind: 'cuda', threads: 256, warp: 32, mma: true };
+  return { name, kind: 'cuda', ...cudaLimits };
 }

@@ -1,21 +1,24 @@
 /**
  * @file The kernel verifier. Its laws, each of which has a test that breaks it:
- *   1. every index used is bound by the domain, a reduction around it or its store's loops; extents are at least 1;
- *   2. buffers read are inputs, buffers written are outputs, each output is written by exactly one store;
- *   3. operand types fit their operation, stored values their buffer;
+ *   1. every index used is bound by the domain, a reduction around it or its store's loops, and by one of them only; extents are at
+ *      least 1;
+ *   2. buffers have names of their own; those read are inputs, those written are outputs, each output is written by exactly one store;
+ *   3. operand types fit their operation, stored values their buffer, loads theirs, literals their type;
  *   4. a load's coordinates are proved inside its buffer, or the load has a pad; gathers have one;
  *   5. a store writes every element of its buffer exactly once (so no element is left as it was, none written twice);
- *   6. the schedule fits the target's limits; offsets fit 32 bits; operands fit a slot row.
+ *   6. the schedule fits its skeleton and the target's limits (verify_schedule.ts); offsets fit 32 bits; operands fit a slot row.
  * Every broken law is reported, not only the first.
  */
-import { formatAffine, type Index, intervalOf } from './affine.ts';
+import { type Affine, formatAffine, type Index, intervalOf } from './affine.ts';
 import { provedInside, writesEachOnce } from './bounds.ts';
-import { contractionOf, multiplies16Bit } from './contraction.ts';
-import type { Expr, Kernel, Load } from './kernel.ts';
-import { maxSharedBytes, mmaSharedBytes } from './mma.ts';
-import { opInfo, takes } from './ops.ts';
-import { elementCount, formatType } from './types.ts';
-import { freeIndices, visitExprs } from './walk.ts';
+import type { Expr, Kernel, Load, Op, Reduce, Store } from './kernel.ts';
+import { combiners, opInfo, takes } from './ops.ts';
+import { collector, type Problem, type Say, textsOf } from './problem.ts';
+import type { Target } from './target.ts';
+import { roundTo } from './tensor.ts';
+import { type DType, dtypes, elementCount, formatType } from './types.ts';
+import { verifySchedule } from './verify_schedule.ts';
+import { childrenOf, freeIndices, visitExprs } from './walk.ts';
 
 /** Most buffers of a kernel: what a slot row holds (codegen/prelude/slot.h). */
 export const maxOperands = 16;
@@ -23,127 +26,173 @@ export const maxOperands = 16;
 export const maxElements = 2 ** 31 - 1;
 
 /** The broken laws of one kernel, as lines; empty if it is sound. */
-export function verifyKernel(kernel: Kernel): string[] {
-  const problems: string[] = [];
-  const say = (text: string): void => void problems.push(`kernel @${kernel.name}: ${text}`);
-  const inputs = new Set(kernel.inputs);
-  const outputs = new Set(kernel.outputs);
+export const verifyKernel = (kernel: Kernel, target?: Target): string[] =>
+  textsOf(kernelProblems(kernel, target));
+
+/** The broken laws of one kernel. Without a target its limits are not looked at. */
+export function kernelProblems(kernel: Kernel, target?: Target): Problem[] {
+  const problems: Problem[] = [];
+  const say = collector(problems, `kernel @${kernel.name}`);
+  verifyBuffers(kernel, say);
+  verifyLoops(kernel.domain, say);
   const free = freeIndices();
-
-  if (inputs.size + outputs.size > maxOperands)
-    say(`${inputs.size + outputs.size} buffers, a slot row holds ${maxOperands}`);
-  for (const b of [...inputs, ...outputs]) {
-    if (elementCount(b.shape) > maxElements)
-      say(`%${b.name}: ${formatType(b)} has more than 2^31-1 elements`);
-    if (inputs.has(b) && outputs.has(b)) say(`%${b.name} is an input and an output`);
-  }
-  const loops = (over: readonly Index[]): void => {
-    for (const i of over)
-      if (!(Number.isInteger(i.extent) && i.extent >= 1)) say(`index ${i.name} has extent ${i.extent}`);
-  };
-  loops(kernel.domain);
-
-  for (const s of kernel.stores) {
-    loops(s.over);
-    const bound = new Set([...kernel.domain, ...s.over]);
-    for (const i of free(s.value))
-      if (!bound.has(i)) say(`index ${i.name} is not bound in the value of %${s.buffer.name}`);
-    if (!outputs.has(s.buffer)) say(`store to %${s.buffer.name}, which is not an output`);
-    if (s.value.dtype !== s.buffer.dtype)
-      say(`%${s.buffer.name} holds ${s.buffer.dtype}, the value is ${s.value.dtype}`);
-    s.at.forEach((a, d) => {
-      if (!provedInside(a, s.buffer.shape[d]!)) {
-        const { min, max } = intervalOf(a);
-        say(
-          `store %${s.buffer.name}: coordinate ${d}, ${formatAffine(a)}, runs over ${min}..${max} of 0..${s.buffer.shape[d]! - 1}`,
-        );
-      }
-    });
-    if (!writesEachOnce(kernel.domain, s))
-      say(`store %${s.buffer.name} does not write every element exactly once`);
-  }
-  for (const b of outputs) {
+  for (const s of kernel.stores) verifyStore(kernel, s, free, say);
+  for (const b of new Set(kernel.outputs)) {
     const writes = kernel.stores.filter((s) => s.buffer === b).length;
-    if (writes !== 1) say(`output %${b.name} is written by ${writes} stores`);
+    if (writes !== 1) say(b, `output %${b.name} is written by ${writes} stores`);
   }
-
+  verifyBinding(kernel, say);
+  const inputs = new Set(kernel.inputs);
   visitExprs(
     kernel.stores.map((s) => s.value),
     (e) => {
-      if (e.kind === 'load') {
-        if (!inputs.has(e.buffer)) say(`load from %${e.buffer.name}, which is not an input`);
-        verifyLoad(e, say);
-      }
-      if (e.kind === 'reduce') loops(e.over);
-      if (e.kind === 'op') verifyOp(e, say);
+      if (e.kind === 'load' && !inputs.has(e.buffer))
+        say(e, `load from %${e.buffer.name}, which is not an input`);
+      verifyExpr(e, say);
     },
   );
-  verifySchedule(kernel, say);
+  if (kernel.schedule) verifySchedule(kernel, kernel.schedule, target, say);
   return problems;
 }
 
-function verifyLoad(e: Load, say: (text: string) => void): void {
-  const { buffer, at, pad } = e;
+function verifyBuffers(kernel: Kernel, say: Say): void {
+  const inputs = new Set(kernel.inputs);
+  const outputs = new Set(kernel.outputs);
+  if (inputs.size + outputs.size > maxOperands)
+    say(kernel, `${inputs.size + outputs.size} buffers, a slot row holds ${maxOperands}`);
+  const names = new Set<string>();
+  for (const b of new Set([...inputs, ...outputs])) {
+    if (b.shape.some((d) => !Number.isInteger(d) || d < 0) || elementCount(b.shape) > maxElements)
+      say(b, `%${b.name}: ${formatType(b)} has more than 2^31-1 elements`);
+    if (inputs.has(b) && outputs.has(b)) say(b, `%${b.name} is an input and an output`);
+    if (names.has(b.name)) say(b, `two buffers are called %${b.name}`);
+    names.add(b.name);
+  }
+}
+
+function verifyLoops(over: readonly Index[], say: Say): void {
+  for (const i of over)
+    if (!(Number.isInteger(i.extent) && i.extent >= 1)) say(i, `index ${i.name} has extent ${i.extent}`);
+}
+
+function verifyStore(kernel: Kernel, s: Store, free: (e: Expr) => ReadonlySet<Index>, say: Say): void {
+  const { buffer, at, over, value } = s;
+  verifyLoops(over, say);
+  const bound = new Set([...kernel.domain, ...over]);
+  for (const i of free(value))
+    if (!bound.has(i)) say(value, `index ${i.name} is not bound in the value of %${buffer.name}`);
+  if (!kernel.outputs.includes(buffer)) say(s, `store to %${buffer.name}, which is not an output`);
+  if (value.dtype !== buffer.dtype)
+    say(s, `%${buffer.name} holds ${buffer.dtype}, the value is ${value.dtype}`);
   if (at.length !== buffer.shape.length) {
-    say(`load %${buffer.name}: ${at.length} coordinates of ${formatType(buffer)}`);
+    say(s, `store %${buffer.name}: ${at.length} coordinates of ${formatType(buffer)}`);
     return;
   }
-  if (pad !== undefined) return;
+  at.forEach((a, d) => {
+    const extent = buffer.shape[d]!;
+    if (!provedInside(a, extent)) say(s, `store %${buffer.name}: ${outside(a, d, extent)}`);
+  });
+  if (!writesEachOnce(kernel.domain, s))
+    say(s, `store %${buffer.name} does not write every element exactly once`);
+}
+
+function outside(a: Affine, d: number, extent: number): string {
+  const { min, max } = intervalOf(a);
+  return `coordinate ${d}, ${formatAffine(a)}, runs over ${min}..${max} of 0..${extent - 1}`;
+}
+
+/** A loop within a loop over the same index would leave no name for the outer one. */
+function verifyBinding(kernel: Kernel, say: Say): void {
+  const memo = new Map<Expr, ReadonlySet<Index>>();
+  const bindersIn = (e: Expr): ReadonlySet<Index> => {
+    const known = memo.get(e);
+    if (known) return known;
+    const inner = new Set(childrenOf(e).flatMap((c) => [...bindersIn(c)]));
+    if (e.kind === 'reduce') {
+      twice(e, e.over, inner);
+      for (const i of e.over) inner.add(i);
+    }
+    memo.set(e, inner);
+    return inner;
+  };
+  const twice = (at: object, over: readonly Index[], inner: ReadonlySet<Index>): void => {
+    for (const [n, i] of over.entries())
+      if (inner.has(i) || over.indexOf(i) !== n) say(at, `index ${i.name} is bound twice`);
+  };
+  for (const s of kernel.stores) twice(s, [...kernel.domain, ...s.over], bindersIn(s.value));
+}
+
+function verifyExpr(e: Expr, say: Say): void {
+  switch (e.kind) {
+    case 'const':
+      if (!isOf(e.dtype, e.value)) say(e, `${e.value} is no ${e.dtype}`);
+      break;
+    case 'index': {
+      const { min, max } = intervalOf(e.value);
+      if (min < dtypes.i32.min || max > dtypes.i32.max)
+        say(e, `index ${formatAffine(e.value)} runs over ${min}..${max}, which is more than i32`);
+      break;
+    }
+    case 'load':
+      verifyLoad(e, say);
+      break;
+    case 'op':
+      verifyOp(e, say);
+      break;
+    case 'cast':
+      break;
+    case 'reduce':
+      verifyReduce(e, say);
+      break;
+    default:
+      e satisfies never;
+  }
+}
+
+const isOf = (dtype: DType, value: number): boolean =>
+  Number.isNaN(value) ? dtypes[dtype].kind === 'float' : roundTo(dtype, value) === value;
+
+function verifyLoad(e: Load, say: Say): void {
+  const { buffer, at, pad } = e;
+  if (e.dtype !== buffer.dtype)
+    say(e, `load of ${e.dtype} from %${buffer.name}, which holds ${buffer.dtype}`);
+  if (at.length !== buffer.shape.length) {
+    say(e, `load %${buffer.name}: ${at.length} coordinates of ${formatType(buffer)}`);
+    return;
+  }
+  for (const c of at) {
+    if ('gather' in c && !['i32', 'i64'].includes(c.gather.dtype))
+      say(e, `load %${buffer.name}: a gathered coordinate is ${c.gather.dtype}, not i32 or i64`);
+  }
+  if (pad !== undefined) {
+    if (!isOf(e.dtype, pad)) say(e, `load %${buffer.name}: the pad ${pad} is no ${e.dtype}`);
+    return;
+  }
   at.forEach((c, d) => {
     const extent = buffer.shape[d]!;
-    if ('gather' in c) return say(`load %${buffer.name}: coordinate ${d} is gathered, but there is no pad`);
-    if (provedInside(c.affine, extent)) return;
-    const { min, max } = intervalOf(c.affine);
-    say(
-      `load %${buffer.name}: coordinate ${d}, ${formatAffine(c.affine)}, runs over ${min}..${max} of 0..${extent - 1}, without a pad`,
-    );
+    if ('gather' in c) say(e, `load %${buffer.name}: coordinate ${d} is gathered, but there is no pad`);
+    else if (!provedInside(c.affine, extent))
+      say(e, `load %${buffer.name}: ${outside(c.affine, d, extent)}, without a pad`);
   });
 }
 
-function verifyOp(e: Extract<Expr, { kind: 'op' }>, say: (text: string) => void): void {
+function verifyOp(e: Op, say: Say): void {
   const info = opInfo(e.op);
   const operands = e.op === 'select' ? e.args.slice(1) : e.args;
   const dtype = operands[0]?.dtype;
   if (e.args.length !== info.arity || dtype === undefined) {
-    say(`${e.op} has ${e.args.length} operands`);
+    say(e, `${e.op} has ${e.args.length} operands, not ${info.arity}`);
     return;
   }
-  if (e.op === 'select' && e.args[0]!.dtype !== 'i1') say(`select's condition is ${e.args[0]!.dtype}`);
-  if (operands.some((a) => a.dtype !== dtype) || !takes(e.op, dtype)) {
-    say(`${e.op} of ${operands.map((a) => a.dtype).join(', ')}`);
-  }
+  if (e.op === 'select' && e.args[0]!.dtype !== 'i1') say(e, `select's condition is ${e.args[0]!.dtype}`);
+  if (operands.some((a) => a.dtype !== dtype) || !takes(e.op, dtype))
+    say(e, `${e.op} of ${operands.map((a) => a.dtype).join(', ')}`);
   if (e.dtype !== (info.gives === 'same' ? dtype : info.gives))
-    say(`${e.op} of ${dtype} does not give ${e.dtype}`);
+    say(e, `${e.op} of ${dtype} does not give ${e.dtype}`);
 }
 
-function verifySchedule(kernel: Kernel, say: (text: string) => void): void {
-  const { schedule } = kernel;
-  if (!schedule) return;
-  const { threads } = schedule;
-  if (threads !== 1 && (threads % 32 !== 0 || threads > 1024)) say(`${threads} threads a block`);
-  if (schedule.skeleton === 'reduction' && threads % schedule.lanes !== 0)
-    say(`${schedule.lanes} lanes of ${threads} threads`);
-  if (schedule.skeleton === 'contraction') {
-    const { tile, perThread } = schedule;
-    if ((tile.m / perThread.m) * (tile.n / perThread.n) !== threads)
-      say(`the tile's threads are not ${threads}`);
-  }
-  if (schedule.skeleton === 'mma') {
-    const { tile, warps, stages, segments } = schedule;
-    const group = 32 * warps.m * warps.n;
-    const bytes = mmaSharedBytes(schedule);
-    if (group * segments !== threads)
-      say(`${segments} segments of ${group} threads are not ${threads} threads`);
-    if (segments < 1 || segments > 14 || stages < 2) say(`${segments} segments, ${stages} stages`);
-    if (tile.m % (16 * warps.m) !== 0 || tile.n % (16 * warps.n) !== 0 || tile.k % 16 !== 0)
-      say(
-        `a tile of ${tile.m}x${tile.n}x${tile.k} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`,
-      );
-    if ([tile.m, tile.n, tile.k].some((side) => group % Math.min(group, side / 2) !== 0 || side / 2 > group))
-      say(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
-    if (bytes > maxSharedBytes) say(`${bytes} bytes of shared memory, a block has ${maxSharedBytes}`);
-    const c = contractionOf(kernel);
-    if (!c || !multiplies16Bit(c))
-      say('only contractions of two f16 or two bf16 operands run on tensor cores');
-  }
+function verifyReduce(e: Reduce, say: Say): void {
+  verifyLoops(e.over, say);
+  if (e.dtype !== e.body.dtype) say(e, `${e.combine} of ${e.body.dtype} does not give ${e.dtype}`);
+  if (!takes(combiners[e.combine].op, e.dtype)) say(e, `${e.combine} of ${e.dtype}`);
 }

@@ -46,7 +46,7 @@ export function planMemory(module: Module): MemoryPlan {
   let weightBytes = 0;
   for (const [name, tensor] of module.constants) {
     const bytes = byteSize(tensor);
-    places.set(name, { space: 'weights', offset: weightBytes, bytes });
+    places.set(name, { value: name, space: 'weights', offset: weightBytes, bytes });
     weightBytes += aligned(bytes);
   }
 
@@ -70,7 +70,7 @@ export function planMemory(module: Module): MemoryPlan {
     const end = offset + aligned(Math.max(bytes, 1));
     placed.push({ range, offset, end });
     arenaBytes = Math.max(arenaBytes, end);
-    places.set(name, { space: 'arena', offset, bytes });
+    places.set(name, { value: name, space: 'arena', offset, bytes });
   }
   return { places, weightBytes, arenaBytes };
 }

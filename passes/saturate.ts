@@ -13,7 +13,7 @@ export const saturate = (module: Module): Module => ({
   calls: module.calls.map((call) => ({ ...call, kernel: saturateKernel(call.kernel) })),
 });
 
-function saturateKernel(kernel: Kernel): Kernel {
+export function saturateKernel(kernel: Kernel): Kernel {
   return { ...kernel, stores: kernel.stores.map((s) => ({ ...s, value: clampCast(s.value) })) };
 }
 

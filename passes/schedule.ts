@@ -5,8 +5,15 @@
 import { contractionOf, volume } from '../ir/contraction.ts';
 import type { ContractionSchedule, Kernel, MapSchedule, Schedule } from '../ir/kernel.ts';
 import { linearize } from '../ir/linearize.ts';
+import type { Module } from '../ir/module.ts';
 import type { Target } from '../ir/target.ts';
 import { mmaSchedule, usesMma } from './mma_tile.ts';
+
+/** Gives every kernel of a module a schedule. */
+export const schedule = (module: Module, target: Target): Module => ({
+  ...module,
+  calls: module.calls.map((call) => ({ ...call, kernel: scheduleKernel(call.kernel, target) })),
+});
 
 export function scheduleKernel(kernel: Kernel, target: Target): Kernel {
   return { ...kernel, schedule: chooseSchedule(kernel, target) };

@@ -155,7 +155,7 @@ describe('wideword dump', () => {
   for (const [stage, expected] of Object.entries({
     graph: /%h0: f32\[1,33\] = Gemm\(%x, %w0, %b0\) \{.*\} loc\("fc0"\)/,
     kernel: /kernel @gemm_relu\(%x0: f32\[1,20\], %x1: f32\[33,20\], %x2: f32\[33\]\)/,
-    word: /word @w0 generic class [0-9a-f]{12} \{\n {2}slot @gemm_relu tenant "mlp#1"/,
+    word: /word @w0 generic \(@gemm_relu\) \{\n {4}slot "mlp#1" task 0 @gemm_relu blocks \d+ of \d+/,
     cuda: /extern "C" __global__ void __launch_bounds__\(256\) word_gemm_relu/,
   })) {
     it(stage, () => {

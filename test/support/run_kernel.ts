@@ -1,7 +1,8 @@
 /**
  * @file Runs one kernel on a device, as one slot a tenant of one word: the other side of comparisons with the interpreter.
  */
-import { emitWord, entrySymbol, virtualBlocks, type WordSource } from '../../codegen/word.ts';
+import { emitWord, entrySymbol, type WordSource } from '../../codegen/word.ts';
+import { virtualBlocks } from '../../ir/blocks.ts';
 import { classOf, type Tier } from '../../ir/class.ts';
 import type { Kernel } from '../../ir/kernel.ts';
 import { type Target, targetOf } from '../../ir/target.ts';

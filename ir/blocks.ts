@@ -1,0 +1,43 @@
+/**
+ * @file Virtual blocks: which points of a scheduled kernel's domain each block computes. Codegen, slicing and the interpreter of
+ * programs go by the same numbering.
+ */
+import { match } from 'ts-pattern';
+import { type Affine, add, affine, floordiv, type Index, intervalOf, mul } from './affine.ts';
+import { contractionOf, volume } from './contraction.ts';
+import type { Kernel, MapSchedule, ReductionSchedule } from './kernel.ts';
+
+export const mapPointsPerBlock = (s: MapSchedule): number => s.threads * s.perThread;
+export const reductionPointsPerBlock = (s: ReductionSchedule): number => s.threads / s.lanes;
+
+/** How many virtual blocks a scheduled kernel has. */
+export const virtualBlocks = (kernel: Kernel): number => intervalOf(blockOf(kernel)).max + 1;
+
+/** The virtual block that computes a point, in the indices of the kernel's domain. */
+export function blockOf(kernel: Kernel): Affine {
+  const { schedule } = kernel;
+  if (!schedule) throw new Error(`kernel ${kernel.name} has no schedule: run the schedule pass first`);
+  return match(schedule)
+    .with({ skeleton: 'map' }, (s) => floordiv(flat(kernel.domain), mapPointsPerBlock(s)))
+    .with({ skeleton: 'reduction' }, (s) => floordiv(flat(kernel.domain), reductionPointsPerBlock(s)))
+    .with({ skeleton: 'contraction' }, { skeleton: 'mma' }, ({ tile }) => {
+      const c = contractionOf(kernel);
+      if (!c) throw new Error(`kernel ${kernel.name} is not a contraction`);
+      const mTiles = Math.ceil(volume(c.m) / tile.m);
+      const nTiles = Math.ceil(volume(c.n) / tile.n);
+      const rows = add(floordiv(flat(c.n), tile.n), mul(flat(c.batch), nTiles));
+      return add(floordiv(flat(c.m), tile.m), mul(rows, mTiles));
+    })
+    .exhaustive();
+}
+
+/** The place in row-major order of a box of indices. */
+function flat(indices: readonly Index[]): Affine {
+  let step = 1;
+  let sum = affine(0);
+  for (const i of [...indices].reverse()) {
+    sum = add(sum, mul(i, step));
+    step *= i.extent;
+  }
+  return sum;
+}

@@ -1,0 +1,204 @@
+/**
+ * @file From the syntax of a program to the program: names of classes, models, tenants and values become what they stand for.
+ */
+import { classOf, type KernelClass, memberOf, openSizeNames, type Tier } from '../class.ts';
+import type { CompiledModel, Place, Port, Program, Slot, Task, Tenant, Weight, Word } from '../program.ts';
+import type { ModelItem, Name, ProgramAst, ProgramItem, RangeAst, SlotAst } from './ast.ts';
+import { buildKernel } from './build_kernel.ts';
+import { buildData } from './build_module.ts';
+import { type Reader, typeOf } from './build_types.ts';
+
+type Item<K extends ProgramItem['kind']> = Extract<ProgramItem, { kind: K }>;
+type ModelPart<K extends ModelItem['kind']> = Extract<ModelItem, { kind: K }>;
+
+/** The program, or undefined if something in it was reported. */
+export function buildProgram(ast: ProgramAst, reader: Reader): Program | undefined {
+  return reader.whole(() => new ProgramBuilder(ast.target.text, reader).program(ast));
+}
+
+class ProgramBuilder {
+  /** Classes by the name that the text gives them. */
+  readonly #named = new Map<string, KernelClass>();
+  readonly #classes = new Map<string, KernelClass>();
+  readonly #models = new Map<number, CompiledModel>();
+  readonly #tenants: Tenant[] = [];
+  readonly #words: Word[] = [];
+
+  constructor(
+    private readonly target: string,
+    private readonly reader: Reader,
+  ) {}
+
+  program(ast: ProgramAst): Program {
+    // In the order of what needs what, so that a text may have its parts in any order.
+    for (const item of ast.items) if (item.kind === 'class') this.#class(item);
+    for (const item of ast.items) if (item.kind === 'model') this.#model(item);
+    for (const item of ast.items) if (item.kind === 'tenant') this.#tenant(item);
+    for (const item of ast.items) if (item.kind === 'word') this.#word(item);
+    const program: Program = {
+      target: this.target,
+      classes: this.#classes,
+      tenants: this.#tenants,
+      words: this.#words,
+    };
+    this.reader.spans.set(program, ast.target.span);
+    return program;
+  }
+
+  #class({ name, tier, sizes, kernel: ast }: Item<'class'>): void {
+    const kernel = buildKernel(ast, this.reader);
+    if (!kernel) return;
+    if (this.#named.has(name.text)) this.reader.report(name.span, `there is another class @${name.text}`);
+    if (!kernel.schedule)
+      return this.reader.report(ast.name.span, `the kernel of class @${name.text} has no schedule`);
+    const made = classOf(kernel, tier.text as Tier);
+    const names = openSizeNames(made);
+    if (sizes && (sizes.length !== names.length || sizes.some((s, n) => s.text !== names[n])))
+      this.reader.report(name.span, `the open sizes of @${name.text} are (${names.join(', ')})`);
+    this.#named.set(name.text, made);
+    this.#classes.set(made.key, made);
+  }
+
+  #known(name: Name): KernelClass | undefined {
+    const found = this.#named.get(name.text);
+    if (!found) this.reader.report(name.span, `the program has no class @${name.text}`);
+    return found;
+  }
+
+  #model(ast: Item<'model'>): void {
+    const { number, name } = ast;
+    if (this.#models.has(number.value))
+      this.reader.report(number.span, `there is another model ${number.value}`);
+    const places = new Map<string, Place>();
+    const weights: Weight[] = [];
+    const declare = (value: Name, space: Place['space'], { from, to, span }: RangeAst): void => {
+      if (to < from) this.reader.report(span, `a place ends after it begins: ${from}..${to}`);
+      if (places.has(value.text)) this.reader.report(value.span, `there is another value %${value.text}`);
+      const place: Place = { value: value.text, space, offset: from, bytes: to - from };
+      places.set(value.text, place);
+      this.reader.spans.set(place, value.span);
+    };
+    for (const item of ast.items) {
+      if (item.kind === 'value') declare(item.name, 'arena', item.range);
+      if (item.kind === 'constant') {
+        declare(item.value.name, 'weights', item.range);
+        const tensor = buildData(item.data, typeOf(item.value.type, this.reader), this.reader);
+        const weight = { name: item.value.name.text, offset: item.range.from, tensor };
+        this.reader.spans.set(weight, item.value.name.span);
+        weights.push(weight);
+      }
+    }
+    const place = (value: Name): Place => {
+      const found = places.get(value.text);
+      if (!found) this.reader.report(value.span, `the model has no value %${value.text}`);
+      return found ?? { value: value.text, space: 'arena', offset: 0, bytes: 0 };
+    };
+    const ports = { input: [] as Port[], output: [] as Port[] };
+    const tasks: Task[] = [];
+    for (const item of ast.items) {
+      if (item.kind === 'port') {
+        const { name: port, type } = item.port;
+        const made: Port = { name: port.text, ...typeOf(type, this.reader), place: place(item.value) };
+        this.reader.spans.set(made, port.span);
+        ports[item.way].push(made);
+      }
+      if (item.kind === 'task') {
+        if (item.number.value !== tasks.length)
+          this.reader.report(item.number.span, `expected task ${tasks.length}: tasks are numbered in order`);
+        const task = this.#task(item, place);
+        if (task) tasks.push(task);
+      }
+    }
+    const model: CompiledModel = {
+      name: name.text,
+      target: this.target,
+      inputs: ports.input,
+      outputs: ports.output,
+      tasks,
+      weights,
+      weightBytes: ast.weightBytes.value,
+      arenaBytes: ast.arenaBytes.value,
+    };
+    this.reader.spans.set(model, name.span);
+    this.#models.set(number.value, model);
+  }
+
+  #task(ast: ModelPart<'task'>, place: (value: Name) => Place): Task | undefined {
+    const operands = [...ast.inputs, ...ast.outputs].map(place);
+    const own = this.#known(ast.kernelClass);
+    if (!own) return undefined;
+    const { inputs, outputs } = own.kernel;
+    const wrongCount = (what: string, got: number, wanted: number): void => {
+      if (got !== wanted)
+        this.reader.report(ast.span, `@${ast.kernelClass.text} has ${wanted} ${what}, the task ${got}`);
+    };
+    wrongCount('inputs', ast.inputs.length, inputs.length);
+    wrongCount('outputs', ast.outputs.length, outputs.length);
+    wrongCount('open sizes', ast.sizes.length, own.sizes.values.length);
+    const kernel = memberOf(own, ast.sizes);
+    const generic = classOf(kernel, 'generic');
+    const specialised = classOf(kernel, 'specialised');
+    for (const c of [generic, specialised]) if (!this.#classes.has(c.key)) this.#classes.set(c.key, c);
+    const task: Task = {
+      name: ast.name.text,
+      classes: { generic: generic.key, specialised: specialised.key, [own.tier]: own.key },
+      sizes: own.tier === 'generic' ? ast.sizes : generic.sizes.values,
+      blocks: ast.blocks.value,
+      operands,
+      loc: ast.loc,
+    };
+    this.reader.spans.set(task, ast.span);
+    return task;
+  }
+
+  #tenant({ name, model }: Item<'tenant'>): void {
+    const found = this.#models.get(model.value);
+    if (!found) return this.reader.report(model.span, `the program has no model ${model.value}`);
+    const tenant: Tenant = { name: name.text, model: found };
+    this.reader.spans.set(tenant, name.span);
+    this.#tenants.push(tenant);
+  }
+
+  #word({ name, tier, classes: names, slots: asts }: Item<'word'>): void {
+    const classes = names.flatMap((n) => this.#known(n) ?? []);
+    for (const [n, c] of classes.entries()) {
+      if (c.tier !== tier.text)
+        this.reader.report(names[n]!.span, `class @${names[n]!.text} is ${c.tier}, the word ${tier.text}`);
+    }
+    const slots = asts.flatMap((s) => this.#slot(s, names) ?? []);
+    const word: Word = { tier: tier.text as Tier, classes: classes.map((c) => c.key), slots };
+    this.reader.spans.set(word, name.span);
+    this.#words.push(word);
+  }
+
+  #slot(ast: SlotAst, classes: readonly Name[]): Slot | undefined {
+    const tenant = this.#tenants.findIndex((t) => t.name === ast.tenant.text);
+    if (tenant < 0) {
+      this.reader.report(ast.tenant.span, `the program has no tenant "${ast.tenant.text}"`);
+      return undefined;
+    }
+    const task = this.#tenants[tenant]!.model.tasks[ast.task.value];
+    if (!task) {
+      this.reader.report(ast.task.span, `tenant "${ast.tenant.text}" has no task ${ast.task.value}`);
+      return undefined;
+    }
+    const body = classes.findIndex((c) => c.text === ast.kernelClass.text);
+    if (body < 0)
+      this.reader.report(ast.kernelClass.span, `the word does not list class @${ast.kernelClass.text}`);
+    if (ast.of.value !== task.blocks)
+      this.reader.report(
+        ast.of.span,
+        `task ${ast.task.value} has ${task.blocks} blocks, not ${ast.of.value}`,
+      );
+    const range = ast.range && { from: ast.range.from, to: ast.range.to };
+    const slot: Slot = {
+      tenant,
+      task: ast.task.value,
+      body,
+      blocks: ast.blocks.value,
+      ...(range && { range }),
+    };
+    this.reader.spans.set(slot, ast.span);
+    return slot;
+  }
+}

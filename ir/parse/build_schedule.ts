@@ -1,0 +1,64 @@
+/**
+ * @file From the syntax of a schedule to the schedule.
+ */
+import { match } from 'ts-pattern';
+import type { Schedule } from '../kernel.ts';
+import type { ScheduleAst } from './ast.ts';
+import type { Reader } from './build_types.ts';
+
+/** How many sizes each setting of a skeleton has. */
+const settings = {
+  map: { threads: 1, per_thread: 1 },
+  reduction: { threads: 1, lanes: 1 },
+  contraction: { threads: 1, tile: 3, per_thread: 2 },
+  mma: { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1 },
+} as const satisfies { [S in Schedule['skeleton']]: Record<string, number> };
+
+export function buildSchedule(
+  { skeleton, settings: given }: ScheduleAst,
+  reader: Reader,
+): Schedule | undefined {
+  const name = skeleton.text;
+  if (!Object.hasOwn(settings, name)) {
+    const known = Object.keys(settings).join(', ');
+    reader.report(skeleton.span, `no skeleton '${name}': expected one of ${known}`);
+    return undefined;
+  }
+  const wanted: Record<string, number> = settings[name as Schedule['skeleton']];
+  const values = new Map<string, readonly number[]>();
+  for (const { name: setting, sizes } of given) {
+    const count = Object.hasOwn(wanted, setting.text) ? wanted[setting.text] : undefined;
+    if (count === undefined)
+      reader.report(
+        setting.span,
+        `${name} has no setting '${setting.text}': expected ${Object.keys(wanted).join(', ')}`,
+      );
+    else if (count !== sizes.length)
+      reader.report(setting.span, `${setting.text} has ${sizes.length} sizes, expected ${count}`);
+    if (values.has(setting.text)) reader.report(setting.span, `${setting.text} is given twice`);
+    values.set(setting.text, sizes);
+  }
+  const missing = Object.keys(wanted).filter((s) => !values.has(s));
+  if (missing.length > 0) reader.report(skeleton.span, `the schedule lacks ${missing.join(', ')}`);
+  const size = (setting: string, n = 0): number => values.get(setting)?.[n] ?? 1;
+  const threads = size('threads');
+  return match(name as Schedule['skeleton'])
+    .returnType<Schedule>()
+    .with('map', (map) => ({ skeleton: map, threads, perThread: size('per_thread') }))
+    .with('reduction', (reduction) => ({ skeleton: reduction, threads, lanes: size('lanes') }))
+    .with('contraction', (contraction) => ({
+      skeleton: contraction,
+      threads,
+      tile: { m: size('tile'), n: size('tile', 1), k: size('tile', 2) },
+      perThread: { m: size('per_thread'), n: size('per_thread', 1) },
+    }))
+    .with('mma', (mma) => ({
+      skeleton: mma,
+      threads,
+      tile: { m: size('tile'), n: size('tile', 1), k: size('tile', 2) },
+      warps: { m: size('warps'), n: size('warps', 1) },
+      stages: size('stages'),
+      segments: size('segments'),
+    }))
+    .exhaustive();
+}

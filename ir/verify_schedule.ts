@@ -1,0 +1,101 @@
+/**
+ * @file The laws of schedules: what a skeleton can run, and what fits a target.
+ */
+import { contractionOf, multiplies16Bit } from './contraction.ts';
+import type { ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
+import { maxSharedBytes, mmaSharedBytes } from './mma.ts';
+import type { Say } from './problem.ts';
+import type { Target } from './target.ts';
+
+export function verifySchedule(
+  kernel: Kernel,
+  schedule: Schedule,
+  target: Target | undefined,
+  say: Say,
+): void {
+  const complain = (text: string): void => say(kernel, text);
+  const { threads } = schedule;
+  if (sizesOf(schedule).some((n) => !Number.isInteger(n) || n < 1)) {
+    complain('the schedule has a size that is not at least 1');
+    return;
+  }
+  if (threads !== 1 && (threads % 32 !== 0 || threads > 1024)) complain(`${threads} threads a block`);
+  if (target && threads > target.maxThreads)
+    complain(`${threads} threads a block, ${target.name} has at most ${target.maxThreads}`);
+  if (schedule.skeleton === 'reduction') {
+    const { lanes } = schedule;
+    if (threads % lanes !== 0) complain(`${lanes} lanes of ${threads} threads`);
+    // Lanes exchange values within a warp, or the whole block meets in shared memory.
+    else if (lanes !== threads && (lanes > 32 || !Number.isInteger(Math.log2(lanes))))
+      complain(`${lanes} lanes: expected a power of two up to 32, or the whole block`);
+  }
+  if (schedule.skeleton === 'contraction') verifyTile(kernel, schedule, target, complain);
+  if (schedule.skeleton === 'mma') verifyMma(kernel, schedule, target, complain);
+}
+
+function sizesOf(schedule: Schedule): number[] {
+  switch (schedule.skeleton) {
+    case 'map':
+      return [schedule.threads, schedule.perThread];
+    case 'reduction':
+      return [schedule.threads, schedule.lanes];
+    case 'contraction': {
+      const { threads, tile, perThread } = schedule;
+      return [threads, tile.m, tile.n, tile.k, perThread.m, perThread.n];
+    }
+    case 'mma': {
+      const { threads, tile, warps, stages, segments } = schedule;
+      return [threads, tile.m, tile.n, tile.k, warps.m, warps.n, stages, segments];
+    }
+    default:
+      return schedule satisfies never;
+  }
+}
+
+function verifyTile(
+  kernel: Kernel,
+  { threads, tile, perThread }: ContractionSchedule,
+  target: Target | undefined,
+  complain: (text: string) => void,
+): void {
+  if (!contractionOf(kernel)) complain('a contraction schedule, but the kernel is no sum of products');
+  if ((tile.m / perThread.m) * (tile.n / perThread.n) !== threads)
+    complain(`the tile's threads are not ${threads}`);
+  if (target?.kind !== 'cuda') return;
+  // Both operands in f32; a tile that is filled along k has rows longer by one.
+  const shared = (tile.m + 1 + tile.n + 1) * tile.k * 4;
+  if (shared > target.sharedBytes)
+    complain(
+      `the tile takes ${shared} bytes of shared memory, ${target.name} has ${target.sharedBytes} a block`,
+    );
+  const accumulators = perThread.m * perThread.n;
+  if (accumulators > target.registers / 2)
+    complain(
+      `${accumulators} accumulators a thread, which has ${target.registers} registers on ${target.name}`,
+    );
+}
+
+function verifyMma(
+  kernel: Kernel,
+  schedule: MmaSchedule,
+  target: Target | undefined,
+  complain: (text: string) => void,
+): void {
+  const { threads, tile, warps, stages, segments } = schedule;
+  const group = 32 * warps.m * warps.n;
+  const bytes = mmaSharedBytes(schedule);
+  if (target && !target.mma) complain(`${target.name} has no tensor cores`);
+  if (group * segments !== threads)
+    complain(`${segments} segments of ${group} threads are not ${threads} threads`);
+  if (segments > 14 || stages < 2) complain(`${segments} segments, ${stages} stages`);
+  if (tile.m % (16 * warps.m) !== 0 || tile.n % (16 * warps.n) !== 0 || tile.k % 16 !== 0)
+    complain(
+      `a tile of ${tile.m}x${tile.n}x${tile.k} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`,
+    );
+  if ([tile.m, tile.n, tile.k].some((side) => group % Math.min(group, side / 2) !== 0 || side / 2 > group))
+    complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
+  if (bytes > maxSharedBytes) complain(`${bytes} bytes of shared memory, a block has ${maxSharedBytes}`);
+  const c = contractionOf(kernel);
+  if (!c || !multiplies16Bit(c))
+    complain('only contractions of two f16 or two bf16 operands run on tensor cores');
+}

@@ -1,0 +1,183 @@
+/**
+ * @file The passes by name, as `wideword opt` runs them: each alone, on what a text holds.
+ */
+import type { Item } from '../ir/item.ts';
+import type { Kernel } from '../ir/kernel.ts';
+import type { Module } from '../ir/module.ts';
+import type { Program } from '../ir/program.ts';
+import type { Target } from '../ir/target.ts';
+import { coalesce, type TierChoice } from './coalesce.ts';
+import { constrain } from './constrain.ts';
+import { fuse } from './fuse.ts';
+import { linkModules } from './link.ts';
+import { saturate, saturateKernel } from './saturate.ts';
+import { schedule, scheduleKernel } from './schedule.ts';
+
+/** A pass that does not fit what it is given: its name, its argument, or the text. */
+export class PassError extends RangeError {
+  override readonly name = 'PassError';
+}
+
+interface Documented {
+  /** In one line. */
+  readonly doc: string;
+  /** How the argument is written, if the pass takes one; in brackets if it may be left out. */
+  readonly argument?: string;
+}
+
+/** Rewrites kernels and modules, each by itself. */
+interface ModulePass extends Documented {
+  readonly on: 'modules';
+  readonly kernel: (kernel: Kernel, target: Target) => Kernel;
+  readonly module: (module: Module, target: Target) => Module;
+}
+
+/** Makes one program of all modules. */
+interface LinkPass extends Documented {
+  readonly on: 'link';
+  readonly link: (modules: readonly Module[], target: Target, argument: string | undefined) => Program;
+}
+
+/** Rewrites a program; modules are scheduled and linked for it first. */
+interface ProgramPass extends Documented {
+  readonly on: 'program';
+  readonly program: (program: Program, argument: string | undefined) => Program;
+}
+
+export type Pass = ModulePass | LinkPass | ProgramPass;
+
+const same = (kernel: Kernel): Kernel => kernel;
+
+export const passes = {
+  saturate: {
+    on: 'modules',
+    doc: 'clamp what is computed in f32 and stored as f16 to finite values',
+    kernel: saturateKernel,
+    module: saturate,
+  },
+  fuse: {
+    on: 'modules',
+    doc: 'put element-wise work into the kernels that make or read its values',
+    kernel: same,
+    module: fuse,
+  },
+  schedule: {
+    on: 'modules',
+    doc: 'choose a skeleton and a tile for every kernel, for the target',
+    kernel: scheduleKernel,
+    module: schedule,
+  },
+  'plan-memory': {
+    on: 'link',
+    doc: 'make all modules one program, N tenants (default: 1) each: values in places, kernels in classes, a task a word',
+    argument: '[N]',
+    link: (modules, target, count = '1') => {
+      const tenants = modules.flatMap((m) => new Array<Module>(countOf('plan-memory', count)).fill(m));
+      return linkModules(named(tenants), target.name);
+    },
+  },
+  coalesce: {
+    on: 'program',
+    doc: 'put tasks of one class, from different tenants, into one word',
+    argument: '[generic|specialised|auto]',
+    program: (p, tier = 'generic') => ({ ...p, words: coalesce(p.tenants, tierOf(tier)) }),
+  },
+  constrain: {
+    on: 'program',
+    doc: 'give each slot at most N physical blocks',
+    argument: 'N',
+    program: (p, blocks) => ({ ...p, words: constrain(p.words, countOf('constrain', blocks)) }),
+  },
+} as const satisfies Record<string, Pass>;
+
+export type PassName = keyof typeof passes;
+
+const isPass = (name: string): name is PassName => Object.hasOwn(passes, name);
+
+function tierOf(text: string): TierChoice {
+  if (text === 'generic' || text === 'specialised' || text === 'auto') return text;
+  throw new PassError(`coalesce=${text}: expected generic, specialised or auto`);
+}
+
+function countOf(pass: string, text: string | undefined): number {
+  if (text !== undefined && /^[1-9]\d{0,5}$/.test(text)) return Number(text);
+  throw new PassError(`${pass}${text === undefined ? '' : `=${text}`}: expected a number from 1, ${pass}=8`);
+}
+
+/** Tenants by their modules' names, with a number where two are called the same. */
+function named(modules: readonly Module[]): { readonly name: string; readonly module: Module }[] {
+  const total = new Map<string, number>();
+  for (const { name } of modules) total.set(name, (total.get(name) ?? 0) + 1);
+  const seen = new Map<string, number>();
+  return modules.map((module) => {
+    const n = (seen.get(module.name) ?? 0) + 1;
+    seen.set(module.name, n);
+    return { module, name: total.get(module.name) === 1 ? module.name : `${module.name}#${n}` };
+  });
+}
+
+/** One step of a pipeline: a pass and its argument. */
+export interface Step {
+  readonly name: PassName;
+  readonly argument?: string;
+}
+
+/** Reads `fuse,coalesce,constrain=8`. Throws PassError. */
+export function parsePasses(text: string): Step[] {
+  return text
+    .split(',')
+    .filter((part) => part !== '')
+    .map((part): Step => {
+      const [name, argument] = part.split(/=(.*)/s) as [string, string?];
+      if (!isPass(name)) throw new PassError(`no pass '${name}': expected ${Object.keys(passes).join(', ')}`);
+      const pass: Pass = passes[name];
+      if (argument !== undefined && pass.argument === undefined)
+        throw new PassError(`${name} takes no argument, got '${argument}'`);
+      return argument === undefined ? { name } : { name, argument };
+    });
+}
+
+/** Runs one pass on all that a text holds. Throws PassError if it does not fit. */
+export function runPass({ name, argument }: Step, items: readonly Item[], target: Target): Item[] {
+  const pass: Pass = passes[name];
+  switch (pass.on) {
+    case 'modules':
+      return items.map((item): Item => {
+        if (item.kind === 'kernel') return { kind: 'kernel', kernel: pass.kernel(item.kernel, target) };
+        if (item.kind === 'module') return { kind: 'module', module: pass.module(item.module, target) };
+        throw new PassError(`${name} takes kernels and modules, the text has a program`);
+      });
+    case 'link':
+      return link(name, pass, items, target, argument);
+    case 'program': {
+      const programs = items.some((i) => i.kind === 'module')
+        ? link(name, passes['plan-memory'], items, target, undefined)
+        : items;
+      return programs.map((item): Item => {
+        if (item.kind === 'program')
+          return { kind: 'program', program: pass.program(item.program, argument) };
+        throw new PassError(`${name} takes modules or a program, the text has a kernel by itself`);
+      });
+    }
+    default:
+      return pass satisfies never;
+  }
+}
+
+/** All modules as one program. Kernels that have no schedule yet get one. */
+function link(
+  name: string,
+  pass: LinkPass,
+  items: readonly Item[],
+  target: Target,
+  argument: string | undefined,
+): Item[] {
+  const modules = items.map((item): Module => {
+    if (item.kind !== 'module') throw new PassError(`${name} takes modules, the text has a ${item.kind}`);
+    const calls = item.module.calls.map((call) =>
+      call.kernel.schedule ? call : { ...call, kernel: scheduleKernel(call.kernel, target) },
+    );
+    return { ...item.module, calls };
+  });
+  return [{ kind: 'program', program: pass.link(modules, target, argument) }];
+}
