@@ -33,22 +33,39 @@ const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
 /** How many copies of the kernel run side by side in the estimate: a tenant alone, and a word that is worth its name. */
 const widths = [1, 8];
 
-/** Clocks and rates of one multiprocessor, about those of an H100 (measured or, where small, guessed). */
+/**
+ * Clocks and rates of one multiprocessor. Fitted to the time of 500 schedules of ResNet-50's layers on an H200, alone and eight at once
+ * (docs/performance.md), which they give within 13 % on average.
+ */
 const machine = {
   multiprocessors: 132,
-  /** Multiplications a clock that mma.sync reaches. */
-  multiply: 1200,
-  /** Thread instructions a clock. */
-  issue: 128,
   sharedBytes: 227 * 1024,
   threads: 2048,
   registers: 65536,
-  /** From a load's issue to its value in shared memory. */
-  latency: 900,
-  /** A step's barrier and first fragments; a block's start and end. */
-  step: 120,
-  block: 2500,
-};
+  /** Registers of a thread besides its sums. */
+  overhead: 90,
+  /** Thread instructions a clock. */
+  issue: 128,
+  /** Multiplications a clock that mma.sync reaches. */
+  multiply: 1100,
+  /** Bytes a clock from the L2 cache. */
+  bytes: 18,
+  /** Instructions of an asynchronous copy; of an element that passes through registers; for each guard of it; of one in whole steps. */
+  copy: 7,
+  element: 13,
+  guard: 5,
+  wholeStep: 5,
+  /** Clocks of an ldmatrix with its conflicts and addresses, and of an instruction of a thread that waits for the one before. */
+  fragment: 3,
+  serial: 1.4,
+  /** Instructions of the epilogue: for an output, and for an access. */
+  output: 6,
+  access: 30,
+  /** Clocks from a copy's issue to its arrival; of a step's barrier; of a block's start and end. */
+  latency: 300,
+  step: 70,
+  block: 3700,
+} as const;
 
 /** True if a contraction runs on the target's tensor cores. */
 export function usesMma(c: Contraction, target: Target): boolean {
@@ -70,12 +87,19 @@ export function mmaSchedule(c: Contraction): MmaSchedule {
   return best!;
 }
 
+/** More elements than this cost a thread too many registers, and its loads come one after another. */
+const mostCarried = 48;
+
 /** Every schedule that is worth measuring. */
 export function* mmaCandidates(c: Contraction): Generator<MmaSchedule> {
   const k = volume(c.k);
   for (const { tile, warps } of shapes) {
+    const group = 32 * warps.m * warps.n;
+    const carried = (o: Operand, side: number): number => (o.vector > 1 ? 0 : (side * tile.k) / group);
+    // What a thread carries in registers from one step to the next.
+    if (carried(c.a, tile.m) + carried(c.b, tile.n) > mostCarried) continue;
     for (const segments of [1, 2, 4, 8]) {
-      const threads = 32 * warps.m * warps.n * segments;
+      const threads = group * segments;
       // A segment of less than four steps is not worth its epilogue.
       if (threads > 256 || (segments > 1 && k < 4 * tile.k * segments)) continue;
       // What passes through registers is on its way for one step, however deep the stages.
@@ -90,29 +114,42 @@ export function* mmaCandidates(c: Contraction): Generator<MmaSchedule> {
   }
 }
 
-/** Clocks that `width` copies take. */
+/** Clocks that `width` copies of the kernel take side by side. */
 export function estimateMma(c: Contraction, s: MmaSchedule, width: number): number {
-  const { tile, stages, segments, threads } = s;
-  const tiles = (size: number, side: number): number => Math.ceil(size / side);
-  const blocks = width * volume(c.batch) * tiles(volume(c.m), tile.m) * tiles(volume(c.n), tile.n);
-  const steps = Math.ceil(volume(c.k) / (tile.k * segments));
+  const { tile, warps, stages, segments, threads } = s;
+  const k = volume(c.k);
+  const tiles = Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
+  const steps = Math.ceil(k / (tile.k * segments));
 
-  // What a step takes of the multiprocessor, for all segments.
-  const multiply = (tile.m * tile.n * tile.k * segments) / machine.multiply;
-  const staging = (o: Operand, width: number): number =>
-    (width *
-      tile.k *
-      segments *
-      (o.vector > 1 ? 16 / o.vector : hasWholeSteps(o, tile.k) ? 3 : 6 + 3 * o.guards.length)) /
-    machine.issue;
+  // What one step, of all segments, takes of the multiprocessor.
+  const staging = (o: Operand, side: number): number => {
+    const element = hasWholeSteps(o, tile.k)
+      ? machine.wholeStep
+      : machine.element + machine.guard * o.guards.length;
+    return side * tile.k * segments * (o.vector > 1 ? machine.copy / o.vector : element);
+  };
   const staged = staging(c.a, tile.m) + staging(c.b, tile.n);
-  const fragments = (threads / 32) * ((tile.m / s.warps.m + tile.n / s.warps.n) / 16) * (tile.k / 16) * 4;
-  const epilogue = (tile.m * tile.n * (16 + 2 * segments)) / machine.issue;
-  const busy = steps * (Math.max(multiply, staged, fragments) + 0.4 * Math.min(multiply, staged)) + epilogue;
+  const products = tile.m * tile.n * tile.k * segments;
+  const loads = (threads / 32) * ((tile.m / warps.m + tile.n / warps.n) / 16) * (tile.k / 16);
+  const parts = [staged / machine.issue, products / machine.multiply, loads * machine.fragment];
+  const most = Math.max(...parts);
+  const sum = parts.reduce((a, b) => a + b, 0);
+  const perOutput = machine.output + 0.7 * segments + machine.access / c.epilogueVector;
+  const epilogue = (tile.m * tile.n * perOutput) / machine.issue;
+  const bytes = 2 * ((tile.m + tile.n) * k + tile.m * tile.n * accesses(c));
+  // The parts of a step overlap badly: the lesser ones count, too.
+  const busy = Math.max(steps * (most + 1.5 * (sum - most)) + epilogue, bytes / machine.bytes);
 
   // What a block takes by itself, however little the multiprocessor has to do.
-  const alone = steps * (machine.latency / (stages - 1) + machine.step) + epilogue * 4 + machine.block;
-  const registers = threads * ((tile.m * tile.n * segments) / threads + 90);
+  const alone =
+    steps *
+      (machine.latency / (stages - 1) +
+        machine.step +
+        (machine.serial * staged) / threads +
+        (3 * products) / (64 * threads)) +
+    2 * epilogue +
+    machine.block;
+  const registers = tile.m * tile.n * segments + threads * machine.overhead;
   const fit = Math.max(
     1,
     Math.min(
@@ -121,6 +158,9 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number): numb
       Math.floor(machine.registers / registers),
     ),
   );
-  const each = Math.ceil(blocks / machine.multiprocessors);
-  return Math.max(each * busy, Math.ceil(each / fit) * Math.max(alone, busy));
+  const each = Math.ceil((width * volume(c.batch) * tiles) / machine.multiprocessors);
+  return Math.max(each * busy, Math.ceil(each / fit) * Math.max(alone, 1.25 * busy));
 }
+
+/** How many buffers the epilogue reads or writes an element of for each output. */
+const accesses = (c: Contraction): number => Math.max(1, c.contiguous.size);

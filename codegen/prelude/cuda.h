@@ -63,6 +63,20 @@ __device__ inline void multiply_tiles(float (&acc)[RN][RM], const float (&a)[K][
   }
 }
 
+// One instruction each on sm_80 and later.
+#if __CUDA_ARCH__ >= 800
+template <> __device__ inline float max_of<float>(float a, float b) {
+  float r;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+}
+template <> __device__ inline float min_of<float>(float a, float b) {
+  float r;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
+}
+#endif
+
 // Instructions of sm_80 and later, for products of 16-bit floats on tensor cores (see mma.h).
 #if __CUDA_ARCH__ >= 800
 

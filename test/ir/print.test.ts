@@ -55,6 +55,30 @@ describe('kernel classes', () => {
     expect(classOf(cuda, 'generic').key).not.toBe(classOf(conv(16), 'generic').key);
   });
 
+  it('how wide a tensor-core kernel may read is part of the class', () => {
+    const tile = { m: 32, n: 32, k: 32 };
+    const schedule = {
+      skeleton: 'mma',
+      threads: 64,
+      tile,
+      warps: { m: 1, n: 1 },
+      stages: 2,
+      segments: 2,
+    } as const;
+    const half = (channels: number) => ({
+      ...convKernel({ channels, outChannels: 64, size: [20, 20], kernel: [1, 1], dtype: 'f16' }),
+      schedule,
+    });
+    const text = (channels: number) => classOf(half(channels), 'generic').text;
+    expect(text(72)).toContain('mma(threads: 64, tile: 32x32x32, warps: 1x1, stages: 2, segments: 2)');
+    expect(text(72)).toContain('b: k contiguous, vector 8');
+    expect(text(72)).toBe(text(80));
+    // Rows of 70 weights are aligned to four bytes only.
+    expect(text(70)).toContain('b: k contiguous, vector 2');
+    // Steps of 32 divide 96 channels, not 72.
+    expect(text(96)).not.toBe(text(72));
+  });
+
   it('a proof that holds for one size only is part of the class', () => {
     // Without padding every coordinate is proved inside; with it two are compared at run time.
     const padded = convKernel({ channels: 16, outChannels: 64, size: [20, 20], kernel: [3, 3], pad: 1 });

@@ -4,7 +4,7 @@
 import { describe, expect, it } from 'vitest';
 import { type Affine, add, affine, index } from '../../ir/affine.ts';
 import { buffer, constant, kernel, load, op, reduce, store } from '../../ir/build.ts';
-import type { Expr, Kernel } from '../../ir/kernel.ts';
+import type { Expr, Kernel, Schedule } from '../../ir/kernel.ts';
 import { verifyKernel } from '../../ir/verify.ts';
 import {
   convKernel,
@@ -20,6 +20,16 @@ const y = buffer('y0', 'f32', [8]);
 const i = index('i', 8);
 const copy = (at: Affine | typeof i, value: Expr = load(x, [i])): Kernel =>
   kernel('k', [x], [y], [i], [store(y, [at], value)]);
+
+const mma = {
+  skeleton: 'mma',
+  threads: 128,
+  tile: { m: 64, n: 64, k: 32 },
+  warps: { m: 2, n: 2 },
+  stages: 2,
+  segments: 1,
+} as const satisfies Schedule;
+const halves = matmulKernel(1, 64, 64, 64, true, 'f16');
 
 describe('the kernel verifier', () => {
   it('accepts what lowering makes', () => {
@@ -37,6 +47,17 @@ describe('the kernel verifier', () => {
 
   const outside = index('j', 8);
   const broken: Record<string, [Kernel, RegExp]> = {
+    'threads that are not the segments’ warps': [
+      { ...halves, schedule: { ...mma, segments: 2 } },
+      /2 segments of 128 threads are not 128 threads/,
+    ],
+    'a tile that its warps cannot share': [
+      { ...halves, schedule: { ...mma, tile: { m: 48, n: 64, k: 32 } } },
+      /48x64x32 is not made of 16x16x16/,
+    ],
+    'stages beyond shared memory': [{ ...halves, schedule: { ...mma, stages: 8 } }, /bytes of shared memory/],
+    'one stage': [{ ...halves, schedule: { ...mma, stages: 1 } }, /1 stages/],
+    'f32 on tensor cores': [{ ...matmulKernel(1, 64, 64, 64), schedule: mma }, /two f16 or two bf16/],
     'an unbound index': [copy(i, load(x, [outside])), /index j is not bound/],
     'an index bound only inside a reduction': [
       copy(i, op('add', reduce('sum', [outside], load(x, [outside])), load(x, [outside]))),
