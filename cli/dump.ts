@@ -27,7 +27,15 @@ export const stages = ['graph', 'kernel', 'word', 'cuda', 'ptx'] as const;
 export type Stage = (typeof stages)[number];
 
 /** The passes that a model goes through, in order, before code is emitted; `lower` is before all of them. */
-export const dumpPasses = ['lower', 'saturate', 'fuse', 'schedule', 'plan-memory', 'coalesce'] as const;
+export const dumpPasses = [
+  'lower',
+  'saturate',
+  'fuse',
+  'channel-order',
+  'schedule',
+  'plan-memory',
+  'coalesce',
+] as const;
 
 export interface DumpOptions {
   readonly stage?: Stage;
@@ -95,7 +103,7 @@ async function dumpAfter(
   for (const { model } of tenants) {
     if (!(model instanceof SourceModel) || modules.has(model)) continue;
     let items: readonly Item[] = [{ kind: 'module', module: model.lowered }];
-    for (const name of [...model.passes, 'schedule'] as const) {
+    for (const name of [...model.passes, 'channel-order', 'schedule'] as const) {
       if (dumpPasses.indexOf(name) <= dumpPasses.indexOf(after)) items = runPass({ name }, items, target);
     }
     const [item] = items;

@@ -6,7 +6,8 @@ import type { Kernel } from '../ir/kernel.ts';
 import type { Module } from '../ir/module.ts';
 import type { Program } from '../ir/program.ts';
 import type { Target } from '../ir/target.ts';
-import { coalesce, type TierChoice } from './coalesce.ts';
+import { orderChannels } from './channel_order.ts';
+import { coalesce, type TierChoice, tiers } from './coalesce.ts';
 import { constrain } from './constrain.ts';
 import { fuse } from './fuse.ts';
 import { linkModules } from './link.ts';
@@ -61,6 +62,12 @@ export const passes = {
     kernel: same,
     module: fuse,
   },
+  'channel-order': {
+    on: 'modules',
+    doc: 'for tensor cores: sum over channels inside of a window, and lay constant weights out in that order',
+    kernel: same,
+    module: orderChannels,
+  },
   schedule: {
     on: 'modules',
     doc: 'choose a skeleton and a tile for every kernel, for the target',
@@ -95,7 +102,8 @@ export type PassName = keyof typeof passes;
 const isPass = (name: string): name is PassName => Object.hasOwn(passes, name);
 
 function tierOf(text: string): TierChoice {
-  if (text === 'generic' || text === 'specialised' || text === 'auto') return text;
+  const tier = tiers.find((t) => t === text);
+  if (tier) return tier;
   throw new PassError(`coalesce=${text}: expected generic, specialised or auto`);
 }
 

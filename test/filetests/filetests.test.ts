@@ -16,6 +16,7 @@ import { describe, expect, it } from 'vitest';
 import { lines as formatResults, interpretItem } from '../../cli/interpret.ts';
 import { readItems, TextError } from '../../cli/ir_text.ts';
 import { optText } from '../../cli/opt.ts';
+import { scalarOps } from '../../ir/ops.ts';
 
 const folder = import.meta.dirname;
 const expectMark = '; expect:\n';
@@ -150,12 +151,32 @@ describe('filetests', () => {
   }
 });
 
-describe('examples of docs/ir.md', () => {
-  const page = readFileSync(join(folder, '../../docs/ir.md'), 'utf8');
+describe('docs/ir.md', () => {
+  const path = join(folder, '../../docs/ir.md');
+  const page = readFileSync(path, 'utf8');
   const examples = [...page.matchAll(/^```ir\n([\s\S]*?)^```$/gm)];
-  it('are there', () => expect(examples.length).toBeGreaterThan(10));
+  it('has examples', () => expect(examples.length).toBeGreaterThan(10));
   for (const example of examples) {
     const line = page.slice(0, example.index).split('\n').length;
     it(`line ${line}`, () => runTest(example[1]!, `docs/ir.md:${line}`));
   }
+
+  it('lists the operations', () => {
+    const rows = Object.entries(scalarOps).map(
+      ([name, { arity, takes, gives, doc }]) =>
+        `| \`${name}\` | ${arity} | ${takes} | ${gives === 'same' ? 'that type' : gives} | ${doc} |`,
+    );
+    const table = [
+      '| operation | operands | of type | gives | |',
+      '| --- | --- | --- | --- | --- |',
+      ...rows,
+    ];
+    const section = /(?<=<!-- operations -->\n)[\s\S]*?(?=\n<!-- end of operations -->)/;
+    if (process.env.BLESS)
+      writeFileSync(
+        path,
+        page.replace(section, () => table.join('\n')),
+      );
+    expect(section.exec(readFileSync(path, 'utf8'))?.[0]).toBe(table.join('\n'));
+  });
 });

@@ -37,6 +37,8 @@ export interface KernelOptions {
   readonly ops?: readonly ScalarOp[];
   /** Literals such as NaN and infinities among the constants. Default true. */
   readonly specials?: boolean;
+  /** Whose schedules to choose from. Default `host` and `sm_90`. */
+  readonly targets?: readonly string[];
 }
 
 interface AffineRecipe {
@@ -393,7 +395,7 @@ export const scheduledKernel = (options: KernelOptions = {}): fc.Arbitrary<Kerne
     .tuple(
       fc.oneof({ weight: 5, arbitrary: unscheduledKernel(options) }, contractionKernel()),
       fc.option(plainSchedule, { nil: undefined }),
-      fc.constantFrom('host', 'sm_90'),
+      fc.constantFrom(...(options.targets ?? ['host', 'sm_90'])),
     )
     .map(([kernel, schedule, target]) =>
       schedule && !contractionOf(kernel) ? { ...kernel, schedule } : scheduleKernel(kernel, targetOf(target)),

@@ -3,11 +3,14 @@
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { parseKernel, parseModule } from '../../../ir/parse/index.ts';
+import { type Item, itemProblems, printItems } from '../../../ir/item.ts';
+import { parse, parseKernel, parseModule } from '../../../ir/parse/index.ts';
 import { printKernel } from '../../../ir/print.ts';
 import { printModule } from '../../../ir/print_module.ts';
+import { targetOf } from '../../../ir/target.ts';
 import { verifyKernel } from '../../../ir/verify.ts';
-import { anyKernel, anyModule } from '../arbitraries.ts';
+import { parsePasses, runPass } from '../../../passes/index.ts';
+import { anyKernel, anyModule, scheduledKernel } from '../arbitraries.ts';
 import { moduleStructure, structureOf } from '../equal.ts';
 
 it('random kernels verify, and read back to themselves', () => {
@@ -43,5 +46,28 @@ it('data left out stays left out, under the same digest', () => {
       expect(printModule(parseModule(text))).toBe(text);
     }),
     { numRuns: 200 },
+  );
+});
+
+it('random programs read back to themselves, sound as they were', () => {
+  fc.assert(
+    fc.property(
+      fc.array(anyModule(scheduledKernel({ targets: ['sm_90'] })), { minLength: 1, maxLength: 2 }),
+      fc.constantFrom('', ',coalesce', ',coalesce=specialised', ',coalesce=auto,constrain=2'),
+      fc.integer({ min: 1, max: 3 }),
+      (modules, more, tenants) => {
+        const items = modules.map((module): Item => ({ kind: 'module', module }));
+        const target = targetOf('sm_90');
+        const linked = parsePasses(`plan-memory=${tenants}${more}`).reduce<Item[]>(
+          (all, step) => runPass(step, all, target),
+          items,
+        );
+        const text = printItems(linked);
+        const back = parse(text).items;
+        expect(printItems(back)).toBe(text);
+        expect(back.flatMap((item) => itemProblems(item))).toEqual([]);
+      },
+    ),
+    { numRuns: 150 },
   );
 });

@@ -1,0 +1,99 @@
+/**
+ * @file Passes keep the meaning: random modules, interpreted before and after each, give the same bits; a program's result does not
+ * depend on the order of slots. A memory plan that is wrong shows.
+ */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { interpretModule } from '../../ir/interpret_module.ts';
+import { interpretProgram } from '../../ir/interpret_program.ts';
+import { type Item, itemProblems } from '../../ir/item.ts';
+import type { Module } from '../../ir/module.ts';
+import type { Program } from '../../ir/program.ts';
+import { randomInput } from '../../ir/random.ts';
+import { targetOf } from '../../ir/target.ts';
+import { bytesOf, type Tensor } from '../../ir/tensor.ts';
+import { parsePasses, runPass } from '../../passes/index.ts';
+import { anyModule, contractionKernel, scheduledKernel, unscheduledKernel } from '../ir/arbitraries.ts';
+
+const inputsOf = (module: Module, seed: number): Map<string, Tensor> =>
+  new Map(module.inputs.map((name, i) => [name, randomInput(module.types.get(name)!, seed * 31 + i)]));
+
+const bits = (outputs: ReadonlyMap<string, Tensor>): unknown =>
+  [...outputs].map(([name, tensor]) => [name, [...bytesOf(tensor)]]);
+
+const run = (passes: string, module: Module, target: string): Item[] =>
+  parsePasses(passes).reduce<Item[]>(
+    (items, step) => runPass(step, items, targetOf(target)),
+    [{ kind: 'module', module }],
+  );
+
+const modules = anyModule(fc.oneof({ weight: 4, arbitrary: unscheduledKernel() }, contractionKernel()));
+
+describe('passes keep the meaning', () => {
+  for (const passes of ['fuse', 'schedule', 'fuse,schedule']) {
+    it(passes, () => {
+      fc.assert(
+        fc.property(modules, fc.constantFrom('host', 'sm_90'), (module, target) => {
+          const [item] = run(passes, module, target);
+          expect(itemProblems(item!, targetOf(target))).toEqual([]);
+          const after = (item as Extract<Item, { kind: 'module' }>).module;
+          const inputs = inputsOf(module, 1);
+          expect(bits(interpretModule(after, inputs))).toEqual(bits(interpretModule(module, inputs)));
+        }),
+        { numRuns: 300 },
+      );
+    });
+  }
+
+  it('plan-memory, coalesce and constrain, with slots in any order', () => {
+    fc.assert(
+      fc.property(
+        anyModule(scheduledKernel({ targets: ['sm_90'] })),
+        fc.constantFrom('plan-memory=3', 'plan-memory=2,coalesce', 'coalesce=auto,constrain=2'),
+        fc.nat(99),
+        (module, passes, seed) => {
+          const [item] = run(passes, module, 'sm_90');
+          expect(itemProblems(item!)).toEqual([]);
+          const { program } = item as Extract<Item, { kind: 'program' }>;
+          const inputs = new Map(program.tenants.map((t, n) => [t.name, inputsOf(module, n)]));
+          const got = interpretProgram(program, inputs, { seed });
+          program.tenants.forEach((t, n) => {
+            expect(bits(got.get(t.name)!)).toEqual(bits(interpretModule(module, inputsOf(module, n))));
+          });
+        },
+      ),
+      { numRuns: 150 },
+    );
+  });
+
+  it('slices of a task add up to the task', () => {
+    fc.assert(
+      fc.property(anyModule(scheduledKernel({ targets: ['sm_90'] })), fc.nat(99), (module, cut) => {
+        const [item] = run('plan-memory', module, 'sm_90');
+        const { program } = item as Extract<Item, { kind: 'program' }>;
+        const sliced = sliceAll(program, cut);
+        expect(itemProblems({ kind: 'program', program: sliced })).toEqual([]);
+        const inputs = new Map([[program.tenants[0]!.name, inputsOf(module, 1)]]);
+        const [got] = interpretProgram(sliced, inputs).values();
+        expect(bits(got!)).toEqual(bits(interpretModule(module, inputsOf(module, 1))));
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
+/** Every word in two, where its task has blocks for that. */
+const sliceAll = (program: Program, cut: number): Program => ({
+  ...program,
+  words: program.words.flatMap((word) => {
+    const slot = word.slots[0]!;
+    const total = slot.blocks;
+    if (total < 2) return [word];
+    const at = 1 + (cut % (total - 1));
+    const part = (from: number, to: number) => ({
+      ...word,
+      slots: [{ ...slot, blocks: to - from, range: { from, to } }],
+    });
+    return [part(0, at), part(at, total)];
+  }),
+});
