@@ -2,7 +2,7 @@
  * @file `wideword opt`: passes on texts of the IR, one by one.
  */
 import { InputError } from '../compiler/errors.ts';
-import { type Item, itemProblems, printItems } from '../ir/item.ts';
+import { asRead, type Item, itemProblems, printItems } from '../ir/item.ts';
 import { type Target, targetOf } from '../ir/target.ts';
 import { type Pass, parsePasses, passes, runPass } from '../passes/index.ts';
 import { readItems, readText } from './ir_text.ts';
@@ -56,15 +56,16 @@ export function optText(source: string, file: string, options: OptOptions, { out
   const limits = options.target === undefined ? undefined : targetOf(options.target);
   const target = targetOf(options.target ?? defaultTarget);
   let items = readItems(source, file, limits);
+  const format = asRead(items);
   const times: [string, string][] = [];
   for (const [n, step] of steps.entries()) {
     const start = performance.now();
     items = runPass(step, items, target);
     times.push([step.name, formatMs(performance.now() - start)]);
     if (options.verifyEach || n === steps.length - 1) verifyAfter(step.name, items, limits);
-    if (options.printAfterAll) err(`; after ${step.name}\n${printItems(items)}\n`);
+    if (options.printAfterAll) err(`; after ${step.name}\n${printItems(items, format)}\n`);
   }
-  out(printItems(items));
+  out(printItems(items, format));
   if (options.time) err(`${table(times)}\n`);
   return exitCodes.ok;
 }

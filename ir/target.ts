@@ -1,8 +1,6 @@
 /**
  * @file What passes and codegen know about a target: a few limits, in one record.
  */
-import { maxSharedBytes } from './mma.ts';
-
 export interface Target {
   /** `sm_90`, … or `host`. */
   readonly name: string;
@@ -35,7 +33,14 @@ export const hostTarget: Target = {
 };
 
 /** The same on every GPU that is served (CUDA C++ Programming Guide, technical specifications per compute capability). */
-const cudaLimits = { maxThreads: 1024, sharedBytes: maxSharedBytes, registers: 255 };
+const cudaLimits = {
+  threads: 256,
+  warp: 32,
+  mma: true,
+  maxThreads: 1024,
+  sharedBytes: 48 * 1024,
+  registers: 255,
+};
 
 /** The CUDA targets that `wideword compile` offers. Others of the form `sm_NN` work too, where NVRTC knows them. */
 export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
@@ -47,5 +52,5 @@ export function targetOf(name: string): Target {
   if (version === undefined || Number(version) < 80) {
     throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
   }
-  return { name, kind: 'cuda', threads: 256, warp: 32, mma: true, ...cudaLimits };
+  return { name, kind: 'cuda', ...cudaLimits };
 }

@@ -83,18 +83,19 @@ function verifyMma(
 ): void {
   const { threads, tile, warps, stages, segments } = schedule;
   const group = 32 * warps.m * warps.n;
-  const size = `${tile.m}x${tile.n}x${tile.k}`;
+  const bytes = mmaSharedBytes(schedule);
+  if (target && !target.mma) complain(`${target.name} has no tensor cores`);
   if (group * segments !== threads)
     complain(`${segments} segments of ${group} threads are not ${threads} threads`);
   if (segments > 14 || stages < 2) complain(`${segments} segments, ${stages} stages`);
   if (tile.m % (16 * warps.m) !== 0 || tile.n % (16 * warps.n) !== 0 || tile.k % 16 !== 0)
-    complain(`a tile of ${size} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`);
+    complain(
+      `a tile of ${tile.m}x${tile.n}x${tile.k} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`,
+    );
   if ([tile.m, tile.n, tile.k].some((side) => group % Math.min(group, side / 2) !== 0 || side / 2 > group))
-    complain(`${group} threads cannot share out the rows of a tile of ${size}`);
-  const bytes = mmaSharedBytes(schedule);
+    complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
   if (bytes > maxSharedBytes) complain(`${bytes} bytes of shared memory, a block has ${maxSharedBytes}`);
   const c = contractionOf(kernel);
   if (!c || !multiplies16Bit(c))
     complain('only contractions of two f16 or two bf16 operands run on tensor cores');
-  if (target && !target.mma) complain(`${target.name} has no tensor cores`);
 }

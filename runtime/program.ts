@@ -166,8 +166,8 @@ export class LoadedProgram {
             return {
               tenant: slot.tenant,
               body: slot.body,
-              begin: 0,
-              end: task.blocks,
+              begin: slot.range?.from ?? 0,
+              end: slot.range?.to ?? task.blocks,
               blocks: slot.blocks,
               operands: task.operands.map((place) => this.#operand(slot.tenant, place)),
               sizes: word.tier === 'generic' ? task.sizes : [],

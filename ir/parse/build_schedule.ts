@@ -42,7 +42,6 @@ export function buildSchedule(
   if (missing.length > 0) reader.report(skeleton.span, `the schedule lacks ${missing.join(', ')}`);
   const size = (setting: string, n = 0): number => values.get(setting)?.[n] ?? 1;
   const threads = size('threads');
-  const tile = { m: size('tile'), n: size('tile', 1), k: size('tile', 2) };
   return match(name as Schedule['skeleton'])
     .returnType<Schedule>()
     .with('map', (map) => ({ skeleton: map, threads, perThread: size('per_thread') }))
@@ -50,13 +49,13 @@ export function buildSchedule(
     .with('contraction', (contraction) => ({
       skeleton: contraction,
       threads,
-      tile,
+      tile: { m: size('tile'), n: size('tile', 1), k: size('tile', 2) },
       perThread: { m: size('per_thread'), n: size('per_thread', 1) },
     }))
     .with('mma', (mma) => ({
       skeleton: mma,
       threads,
-      tile,
+      tile: { m: size('tile'), n: size('tile', 1), k: size('tile', 2) },
       warps: { m: size('warps'), n: size('warps', 1) },
       stages: size('stages'),
       segments: size('segments'),

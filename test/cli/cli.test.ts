@@ -166,6 +166,56 @@ describe('wideword dump', () => {
   }
 });
 
+describe('texts of the IR', () => {
+  it('what dump prints, opt prints again, byte for byte', () => {
+    const mlp = [`${file('mlp.onnx')}*2`];
+    const conv = [file('conv.onnx'), '--shape', 'x=1,3,12,12'];
+    for (const args of [
+      [...conv, '--stage', 'kernel'],
+      [...mlp, '--stage', 'word', '--tier', 'auto'],
+      [...mlp, '--after', 'lower'],
+      [...conv, '--after', 'plan-memory', '--precision', 'fp16'],
+    ]) {
+      const dumped = wideword('dump', ...args);
+      expect(dumped.stderr).toBe('');
+      writeFileSync(file('dump.ir'), dumped.stdout);
+      const { status, stdout, stderr } = wideword('opt', file('dump.ir'));
+      expect(stderr).toBe('');
+      expect(stdout).toBe(dumped.stdout);
+      expect(status).toBe(0);
+    }
+  });
+
+  it('opt runs passes, and says what they took', () => {
+    const { stdout } = wideword('dump', file('mlp.onnx'), '--after', 'lower');
+    writeFileSync(file('mlp.ir'), stdout);
+    const passes = 'fuse,plan-memory=3,coalesce,constrain=1';
+    const opt = wideword('opt', file('mlp.ir'), '--pass', passes, '--verify-each', '--time');
+    expect(opt.status).toBe(0);
+    expect(opt.stderr).toMatch(/^fuse .*\nplan-memory .*\ncoalesce .*\nconstrain .*\n$/);
+    expect(opt.stdout).toMatch(/slot "mlp#3" task 0 @gemm_relu blocks 1 of \d/);
+    expect(wideword('opt', file('mlp.ir'), '--pass', 'fuse', '--print-after-all').stderr).toMatch(
+      /^; after fuse\n/,
+    );
+    expect(wideword('opt', '--list').stdout).toMatch(/^constrain=N +give each slot/m);
+    writeFileSync(file('coalesced.ir'), opt.stdout);
+    const run = wideword('run', file('coalesced.ir'), '--interpret');
+    expect(run.stdout).toMatch(/^mlp#1 \(3 constants are left out.*\n {2}y f32\[1,12\]\n/);
+    expect(run.status).toBe(0);
+  });
+
+  it('errors are shown in their lines', () => {
+    const text =
+      'kernel @k(%x0: f32[8]) -> (%y0: f32[8])\n    parallel (i: 8) {\n  %0 = load %x0[j] : f32\n  store %y0[i] = %0\n}\n';
+    writeFileSync(file('bad.ir'), text);
+    const { status, stderr } = wideword('opt', file('bad.ir'));
+    expect(stderr).toMatch(
+      /bad\.ir:3:17: error: no index 'j' is bound here\n +3 \| {3}%0 = load.*\n +\| +\^\n$/,
+    );
+    expect(status).toBe(2);
+  });
+});
+
 it('wideword doctor names what is there and what is missing', () => {
   const { stdout } = wideword('doctor');
   for (const line of [/Node +v\d/, /native addon +loads/, /C\+\+ compiler/, /GPU/, /NVRTC/, /cache/])
@@ -220,6 +270,10 @@ describe('misuse', () => {
       2,
       /CUDA target/,
     ],
+    ['a text without --interpret', () => ['run', file('bad.ir')], 2, /run it with --interpret/],
+    ['opt without a file', () => ['opt'], 2, /needs a file/],
+    ['opt with no such pass', () => ['opt', file('bad.ir'), '--pass', 'inline'], 2, /no pass 'inline'/],
+    ['dump of nothing', () => ['dump', file('mlp.onnx')], 2, /--stage .*or --after/],
     [
       'an unknown stage',
       () => ['dump', file('mlp.onnx'), '--stage', 'llvm'],

@@ -3,7 +3,7 @@
  */
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { type Item, itemProblems, printItems } from '../../../ir/item.ts';
+import { asRead, type Item, itemProblems, printItems } from '../../../ir/item.ts';
 import { parse, parseKernel, parseModule } from '../../../ir/parse/index.ts';
 import { printKernel } from '../../../ir/print.ts';
 import { printModule } from '../../../ir/print_module.ts';
@@ -62,9 +62,9 @@ it('random programs read back to themselves, sound as they were', () => {
           (all, step) => runPass(step, all, target),
           items,
         );
-        const text = printItems(linked);
+        const text = printItems(linked, asRead(linked));
         const back = parse(text).items;
-        expect(printItems(back)).toBe(text);
+        expect(printItems(back, asRead(back))).toBe(text);
         expect(back.flatMap((item) => itemProblems(item))).toEqual([]);
       },
     ),
