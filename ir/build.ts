@@ -5,7 +5,7 @@
 import { type Affine, type AffineLike, affine, type Index, index } from './affine.ts';
 import type { Buffer, Coordinate, Expr, Kernel, Reduce, Store } from './kernel.ts';
 import { type Combiner, opInfo, type ScalarOp, takes } from './ops.ts';
-import { roundTo } from './tensor.ts';
+import { castValue, roundTo } from './tensor.ts';
 import { type DType, formatType } from './types.ts';
 
 export const buffer = (name: string, dtype: DType, shape: readonly number[]): Buffer => ({
@@ -57,7 +57,7 @@ export function op(name: ScalarOp, ...args: Expr[]): Expr {
 /** Converts to another type; nothing if it is that type already. */
 export function cast(dtype: DType, arg: Expr): Expr {
   if (arg.dtype === dtype) return arg;
-  if (arg.kind === 'const') return constant(dtype, arg.value);
+  if (arg.kind === 'const') return constant(dtype, castValue(arg.value, arg.dtype, dtype));
   return { kind: 'cast', dtype, arg };
 }
 

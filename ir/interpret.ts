@@ -9,8 +9,8 @@ import { blockOf } from './blocks.ts';
 import type { Buffer, Expr, Kernel, Load } from './kernel.ts';
 import { combiners, opInfo } from './ops.ts';
 import type { BlockRange } from './program.ts';
-import { makeTensor, reader, roundTo, type Tensor, writer } from './tensor.ts';
-import { dtypes, elementCount, rowMajorStrides } from './types.ts';
+import { castValue, makeTensor, reader, roundTo, type Tensor, writer } from './tensor.ts';
+import { elementCount, rowMajorStrides } from './types.ts';
 import { childrenOf, freeIndices } from './walk.ts';
 
 type Thunk = () => number;
@@ -151,10 +151,8 @@ class Machine {
       case 'cast': {
         const arg = this.compile(e.arg);
         const { dtype } = e;
-        if (dtypes[dtype].kind === 'int' && dtypes[e.arg.dtype].kind === 'float') {
-          return () => roundTo(dtype, Math.trunc(saturate(arg(), dtype)));
-        }
-        return () => roundTo(dtype, arg());
+        const from = e.arg.dtype;
+        return () => castValue(arg(), from, dtype);
       }
       case 'op': {
         const { evaluate } = opInfo(e.op);
@@ -206,10 +204,4 @@ class Machine {
       return read(offset);
     };
   }
-}
-
-/** Casts from float to integer saturate, and NaN gives 0: as the devices do it. */
-function saturate(value: number, dtype: Expr['dtype']): number {
-  if (Number.isNaN(value)) return 0;
-  return Math.min(Math.max(value, dtypes[dtype].min), dtypes[dtype].max);
 }

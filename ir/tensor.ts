@@ -128,6 +128,13 @@ export function roundTo(dtype: DType, value: number): number {
   }
 }
 
+/** What a cast gives. From float to integer it rounds towards zero and saturates, and NaN gives 0, as the devices do it. */
+export function castValue(value: number, from: DType, to: DType): number {
+  if (dtypes[to].kind !== 'int' || dtypes[from].kind !== 'float') return roundTo(to, value);
+  if (Number.isNaN(value)) return 0;
+  return roundTo(to, Math.trunc(Math.min(Math.max(value, dtypes[to].min), dtypes[to].max)));
+}
+
 /** A function that reads element `i` of the tensor as a number. */
 export function reader(tensor: Tensor): (i: number) => number {
   const { data } = tensor;

@@ -2,7 +2,9 @@
  * @file Half floats: every bit pattern survives a round trip, and rounding is to nearest, ties to even.
  */
 import { expect, it } from 'vitest';
+import { cast, constant } from '../../ir/build.ts';
 import {
+  castValue,
   fromBf16Bits,
   fromF16Bits,
   makeTensor,
@@ -41,6 +43,14 @@ it('integers wrap, i64 saturates at its ends', () => {
   expect(roundTo('u8', 257)).toBe(1);
   expect(roundTo('i8', 200)).toBe(-56);
   expect(toNumbers(tensorOf('i64', [2], [2 ** 63, -(2 ** 63)]))).toEqual([2 ** 63, -(2 ** 63)]);
+});
+
+it('casts to integers saturate, of literals too', () => {
+  expect(castValue(300, 'f32', 'u8')).toBe(255);
+  expect(castValue(-1.5, 'f32', 'i32')).toBe(-1);
+  expect(castValue(Number.NaN, 'f16', 'i64')).toBe(0);
+  expect(castValue(300, 'i32', 'u8')).toBe(44);
+  expect(cast('i8', constant('f32', 1e9))).toEqual(constant('i8', 127));
 });
 
 it('data must fit the shape', () => {
