@@ -34,7 +34,7 @@ static Index1 blockIdx, threadIdx;
 
 // Where shared variables lie, so that a block finds them unset, as on a GPU.
 #define __shared__ static __attribute__((section("block_shared")))
-__shared__ char any_shared_at_all[16];
+__attribute__((used)) __shared__ char any_shared_at_all[16];  // so that the section is there
 extern "C" char __start_block_shared[], __stop_block_shared[];
 
 namespace emulated {
