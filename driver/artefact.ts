@@ -8,6 +8,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { InputError } from '../compiler/errors.ts';
 import type { CompiledModel } from '../ir/program.ts';
+import type { RowContract } from '../ir/row_contract.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor } from '../ir/tensor.ts';
 import { byteSize, type DType, dtypes } from '../ir/types.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
@@ -19,7 +20,7 @@ import { type CodeImage, type Model, type ModelPort, type Precision, readModelFi
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
-const formatVersion = 2;
+const formatVersion = 3;
 const headBytes = magic.length + 4 + 4 + 32;
 const blobAlignment = 64;
 
@@ -50,6 +51,7 @@ interface CodeIndex extends Blob {
   readonly key: string;
   readonly entry: string;
   readonly threads: number;
+  readonly contracts: readonly RowContract[];
 }
 
 interface Index {
@@ -97,9 +99,9 @@ export async function saveArtefact(
     const { words } = link(tenants, target, tier);
     const ready = await prepareCode(words, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
     code[target] = [];
-    for (const { key, entry, threads, path: file, image } of ready.code) {
+    for (const { key, entry, threads, contracts, path: file, image } of ready.code) {
       const bytes = image ?? (await CodeCache.read(file!));
-      code[target].push({ key, entry, threads, ...blobs.add(bytes) });
+      code[target].push({ key, entry, threads, contracts, ...blobs.add(bytes) });
     }
   }
   const index: Index = {
@@ -265,7 +267,9 @@ class ArtefactModel implements Model {
 
   codeOf(target: string, key: string): CodeImage | undefined {
     const found = this.whole.code[target]?.find((c) => c.key === key);
-    return found && { entry: found.entry, threads: found.threads, image: this.#bytes(found) };
+    if (!found) return undefined;
+    const { entry, threads, contracts } = found;
+    return { entry, threads, contracts, image: this.#bytes(found) };
   }
 
   #bytes({ offset, bytes }: Blob): Uint8Array {

@@ -5,6 +5,7 @@ import { emitWord, entrySymbol } from '../codegen/word.ts';
 import { InputError } from '../compiler/errors.ts';
 import type { KernelClass } from '../ir/class.ts';
 import { codeKey, type Tenant, type Word } from '../ir/program.ts';
+import { type RowContract, rowContract } from '../ir/row_contract.ts';
 import { targetOf } from '../ir/target.ts';
 import { CodeCache } from '../runtime/cache.ts';
 import { inParallel } from '../runtime/parallel.ts';
@@ -29,6 +30,8 @@ export interface ReadyCode {
   /** The name to look up in the loaded code. */
   readonly symbol: string;
   readonly threads: number;
+  /** What slot rows must be, for each of the word's classes. */
+  readonly contracts: readonly RowContract[];
   readonly path?: string;
   readonly image?: Uint8Array;
 }
@@ -93,13 +96,17 @@ export async function prepareCode(
     const shipped = models.map((m) => m.codeOf(target, key)).find((c) => c !== undefined);
     if (shipped) return finish(await fromImage(key, shipped, target, cache), 'shipped');
     toolchain ??= toolchainOf(target);
-    const { entry, source, threads } = emitWord(classesOf(word, models, target), targetOf(target));
+    const classes = classesOf(word, models, target);
+    const { entry, source, threads } = emitWord(classes, targetOf(target));
     const { identity, extension } = toolchain;
     const name = CodeCache.key(source, identity);
     const found = await cache.find(name, extension);
     const path = found ?? (await cache.put(name, extension, (file) => toolchain!.compile(source, file)));
     const symbol = entrySymbol(entry, targetOf(target));
-    finish({ key, entry, symbol, threads, path }, found ? 'cached' : 'compiled');
+    finish(
+      { key, entry, symbol, threads, contracts: classes.map(rowContract), path },
+      found ? 'cached' : 'compiled',
+    );
   };
   await inParallel(wanted, prepare);
   return { code, ...counts };
@@ -112,8 +119,8 @@ async function fromImage(
   target: string,
   cache: CodeCache,
 ): Promise<ReadyCode> {
-  const { image, threads, entry } = shipped;
-  const base = { key, entry, threads, symbol: entrySymbol(entry, targetOf(target)) };
+  const { image, threads, entry, contracts } = shipped;
+  const base = { key, entry, threads, contracts, symbol: entrySymbol(entry, targetOf(target)) };
   if (target !== 'host') return { ...base, image };
   const name = CodeCache.key(Buffer.from(image).toString('base64'));
   const path = (await cache.find(name, 'so')) ?? (await cache.put(name, 'so', image));

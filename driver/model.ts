@@ -7,6 +7,7 @@ import { InputError, lowerOnnx } from '../compiler/index.ts';
 import type { KernelClass } from '../ir/class.ts';
 import type { Module } from '../ir/module.ts';
 import type { CompiledModel } from '../ir/program.ts';
+import type { RowContract } from '../ir/row_contract.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
@@ -36,6 +37,7 @@ export interface ModelPort extends TensorType {
 export interface CodeImage {
   readonly entry: string;
   readonly threads: number;
+  readonly contracts: readonly RowContract[];
   readonly image: Uint8Array;
 }
 

@@ -3,7 +3,17 @@
  * that have a request; the blocks of the others are idle.
  */
 
-import { type CompiledModel, codeKey, type Place, type Port, type Tenant, type Word } from '../ir/program.ts';
+import {
+  type CompiledModel,
+  codeKey,
+  type Place,
+  type Port,
+  type Slot,
+  type Task,
+  type Tenant,
+  type Word,
+} from '../ir/program.ts';
+import { breachOf, type RowContract } from '../ir/row_contract.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor, type TypedArray } from '../ir/tensor.ts';
 import { byteSize, elementCount, formatType, sameShape } from '../ir/types.ts';
 import type {
@@ -20,6 +30,8 @@ export interface LoadedCode {
   readonly code: NativeFunction;
   /** Threads a block. */
   readonly threads: number;
+  /** What rows must be, for each of the word's classes. */
+  readonly contracts: readonly RowContract[];
 }
 
 /** Tensors by name. */
@@ -160,9 +172,12 @@ export class LoadedProgram {
         const loaded = this.code.get(codeKey(word));
         if (!loaded) throw new Error(`no code for class ${codeKey(word)}`);
         return {
-          ...loaded,
+          code: loaded.code,
+          threads: loaded.threads,
           slots: word.slots.map((slot) => {
             const task = this.tenants[slot.tenant]!.model.tasks[slot.task]!;
+            const sizes = word.tier === 'generic' ? task.sizes : [];
+            this.#checkRow(slot, task, loaded.contracts[slot.body], sizes);
             return {
               tenant: slot.tenant,
               body: slot.body,
@@ -170,12 +185,20 @@ export class LoadedProgram {
               end: slot.range?.to ?? task.blocks,
               blocks: slot.blocks,
               operands: task.operands.map((place) => this.#operand(slot.tenant, place)),
-              sizes: word.tier === 'generic' ? task.sizes : [],
+              sizes,
             };
           }),
         };
       }),
     );
+  }
+
+  /** A row that breaks its class's contract would let the kernel out of its buffers. */
+  #checkRow(slot: Slot, task: Task, contract: RowContract | undefined, sizes: readonly number[]): void {
+    const bytes = task.operands.map((place) => place.bytes);
+    const breach = contract ? breachOf(contract, sizes, bytes) : `its word has no class ${slot.body}`;
+    if (breach !== undefined)
+      throw new RangeError(`tenant '${this.tenants[slot.tenant]!.name}', task ${task.name}: ${breach}`);
   }
 
   #operand(tenant: number, { space, offset, bytes }: Place): Operand {

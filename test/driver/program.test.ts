@@ -47,6 +47,23 @@ describe('a program', () => {
     program.close();
   });
 
+  it('is not loaded with a row that would leave its buffers', async () => {
+    const model = await mlp(1);
+    const compiled = model.compiledFor('host');
+    const [first, ...rest] = compiled.tasks;
+    const broken = { ...compiled, tasks: [{ ...first!, sizes: first!.sizes.map((s) => s + 8) }, ...rest] };
+    const tampered: Model = {
+      ...model,
+      name: model.name,
+      compiledFor: () => broken,
+      classOf: (target, key) => model.classOf(target, key),
+      codeOf: () => undefined,
+    };
+    await expect(device.load([{ name: 'a', model: tampered }])).rejects.toThrow(
+      /^tenant 'a', task \S+: (with sizes .* is not inside|operand \d+ takes \d+ bytes, its place has \d+)$/,
+    );
+  });
+
   it('replicas have weights and activations of their own', async () => {
     const model = await mlp(1);
     const program = await device.load([1, 2, 3].map((n) => ({ name: `t${n}`, model })));

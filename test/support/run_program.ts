@@ -4,6 +4,7 @@
 import { emitWord, entrySymbol } from '../../codegen/word.ts';
 import type { TensorsByTenant } from '../../ir/interpret_program.ts';
 import { codeKey, type Program } from '../../ir/program.ts';
+import { rowContract } from '../../ir/row_contract.ts';
 import { targetOf } from '../../ir/target.ts';
 import type { Tensor } from '../../ir/tensor.ts';
 import { CodeCache } from '../../runtime/cache.ts';
@@ -35,10 +36,8 @@ export async function runProgram(
 
 async function load(device: NativeDevice, program: Program, classes: readonly string[]): Promise<LoadedCode> {
   const target = targetOf(program.target);
-  const { source, entry, threads } = emitWord(
-    classes.map((key) => program.classes.get(key)!),
-    target,
-  );
+  const kernelClasses = classes.map((key) => program.classes.get(key)!);
+  const { source, entry, threads } = emitWord(kernelClasses, target);
   const toolchain = toolchainOf(target.name);
   const cache = new CodeCache();
   const key = CodeCache.key(source, toolchain.identity);
@@ -46,5 +45,9 @@ async function load(device: NativeDevice, program: Program, classes: readonly st
     (await cache.find(key, toolchain.extension)) ??
     (await cache.put(key, toolchain.extension, (file) => toolchain.compile(source, file)));
   const image = target.kind === 'host' ? path : await CodeCache.read(path);
-  return { code: device.load(image, entrySymbol(entry, target)), threads };
+  return {
+    code: device.load(image, entrySymbol(entry, target)),
+    threads,
+    contracts: kernelClasses.map(rowContract),
+  };
 }
