@@ -3,13 +3,13 @@
  */
 import { describe, expect, it } from 'vitest';
 import { lowerOnnx } from '../../compiler/index.ts';
+import { type AttributeValue, buildModel } from '../../compiler/onnx/writer.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import { type Tensor, tensorOf } from '../../ir/tensor.ts';
 import type { DType } from '../../ir/types.ts';
 import { verifyKernel } from '../../ir/verify.ts';
 import { difference } from '../conformance/suite.ts';
 import { randomTensor } from '../support/random.ts';
-import { type AttributeValue, buildModel } from './build_model.ts';
 import { runPeer } from './peer.ts';
 
 interface Case {
