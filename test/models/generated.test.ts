@@ -2,13 +2,13 @@
  * @file The models that the project generates: small ones against onnxruntime, and the published sizes by what is known of them.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runPeer } from '../../cli/bench/onnxruntime.ts';
 import { compare, tolerances } from '../../cli/test_data.ts';
 import { readModel } from '../../compiler/index.ts';
 import { compileModel, type Device, openDevice } from '../../index.ts';
 import { randomInput } from '../../ir/random.ts';
 import { toNumbers } from '../../ir/tensor.ts';
 import { generate, generated, parseRecipe } from '../../models/index.ts';
-import { runPeer } from '../compiler/peer.ts';
 
 /** Each model scaled down, in the command's notation. In half floats one of each kind runs, since kernels take long to compile. */
 const small = [
