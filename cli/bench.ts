@@ -79,9 +79,7 @@ async function benchOn(
     tell('compiling');
     const tenants = await benchTenants(specs, counts.at(-1)!, options);
     const each = tenants.length / counts.at(-1)!;
-    const reference = await referenceOf(tenants, options.shape, (n) =>
-      tell(`reference ${n + 1} of ${tenants.length}`),
-    );
+    const reference = await referenceOf(tenants, (n) => tell(`reference ${n + 1} of ${tenants.length}`));
     tell('ceilings');
     const before = await measureCeilings(device, options.precision);
     const measured: Measured[] = [];

@@ -2,7 +2,6 @@
  * @file The tenants of a benchmark: generated models, each tenant with weights of a seed of its own, or files; their inputs, and what
  * their outputs must be.
  */
-import { basename, dirname, resolve } from 'node:path';
 import { InputError } from '../../compiler/errors.ts';
 import { isArtefact } from '../../driver/artefact.ts';
 import type { TenantModel } from '../../driver/code.ts';
@@ -11,7 +10,7 @@ import { compileModel, type Model, type Precision, readModelFile, SourceModel } 
 import { randomInput } from '../../ir/random.ts';
 import { generate, generated, type ModelRecipe, parseRecipe } from '../../models/index.ts';
 import type { Tensors } from '../../runtime/program.ts';
-import { parseModelSpec, type Shapes } from '../tenants.ts';
+import { modelName, parseModelSpec, refuseUnused, type Shapes, shapesFor } from '../tenants.ts';
 import { findOnnxRuntime, runPeer } from './onnxruntime.ts';
 
 export interface BenchTenant extends TenantModel {
@@ -19,6 +18,7 @@ export interface BenchTenant extends TenantModel {
   readonly inputs: Tensors;
   /** Other inputs, to leave other outputs behind before a check. */
   readonly others: Tensors;
+  readonly shapes: Shapes;
   /** The ONNX file. */
   readonly bytes: () => Uint8Array;
 }
@@ -35,18 +35,23 @@ interface Source {
   /** The bytes for a seed; the same for all seeds if `shared`. */
   readonly bytes: (seed: number) => Uint8Array;
   readonly shared: boolean;
+  /** Of the inputs that it leaves open. */
+  readonly shapes: Shapes;
   readonly integers?: number;
 }
 
 /** Each spec is a generated model's name (perhaps with sizes) or a file, perhaps `*N` times. */
-async function readSources(specs: readonly string[]): Promise<Source[]> {
+async function readSources(specs: readonly string[], shapes: Shapes): Promise<Source[]> {
+  const unused = new Set(Object.keys(shapes));
   const sources: Source[] = [];
   for (const spec of specs) {
     const { path, count } = parseModelSpec(spec);
     const recipe = parseRecipe(path);
-    const source = recipe ? fromRecipe(recipe) : await fromFile(path);
+    const source = recipe ? fromRecipe(recipe) : await fromFile(path, shapes);
+    for (const input of Object.keys(source.shapes)) unused.delete(input);
     for (let i = 0; i < count; i++) sources.push(source);
   }
+  refuseUnused(unused);
   return sources;
 }
 
@@ -54,10 +59,11 @@ const fromRecipe = ({ name, sizes, integers }: ModelRecipe): Source => ({
   name,
   bytes: (seed) => generate(name, seed, sizes),
   shared: false,
+  shapes: {},
   integers,
 });
 
-async function fromFile(path: string): Promise<Source> {
+async function fromFile(path: string, shapes: Shapes): Promise<Source> {
   const bytes = await readModelFile(path).catch((error: unknown) => {
     if (error instanceof InputError && !path.includes('.'))
       throw new InputError(
@@ -67,11 +73,11 @@ async function fromFile(path: string): Promise<Source> {
   });
   if (isArtefact(bytes))
     throw new InputError(`${path} is an artefact: bench counts kernels, so it needs the ONNX file`);
-  const name = basename(path, '.onnx');
   return {
-    name: name === 'model' ? basename(dirname(resolve(path))) : name,
+    name: modelName(path),
     bytes: () => bytes,
     shared: true,
+    shapes: shapesFor(bytes, path, shapes),
   };
 }
 
@@ -81,24 +87,26 @@ export async function benchTenants(
   rounds: number,
   { precision, shape, seed }: BenchTenantOptions,
 ): Promise<BenchTenant[]> {
-  const sources = await readSources(specs);
+  const sources = await readSources(specs, shape);
   const shared = new Map<Source, SourceModel>();
   const tenants: BenchTenant[] = [];
   for (let n = 0; n < rounds * sources.length; n++) {
     const source = sources[n % sources.length]!;
+    const { name } = source;
     const mine = seed + n;
     const compile = async (): Promise<SourceModel> => {
-      const model = await compileModel(source.bytes(mine), { name: source.name, shapes: shape, precision });
-      if (!(model instanceof SourceModel)) throw new Error(`${source.name} has no kernels to count`);
+      const model = await compileModel(source.bytes(mine), { name, shapes: source.shapes, precision });
+      if (!(model instanceof SourceModel)) throw new Error(`${name} has no kernels to count`);
       return model;
     };
     const model = shared.get(source) ?? (await compile());
     if (source.shared) shared.set(source, model);
     tenants.push({
-      name: `${source.name}#${n + 1}`,
+      name: `${name}#${n + 1}`,
       model,
       inputs: inputsOf(model, mine, source.integers),
       others: inputsOf(model, mine + 7919, source.integers),
+      shapes: source.shapes,
       bytes: () => source.bytes(mine),
     });
   }
@@ -114,25 +122,25 @@ export interface Reference {
   readonly outputs: ReadonlyMap<string, Tensors>;
 }
 
-/** Every tenant's outputs from onnxruntime if it is installed, else from the tenant alone on the CPU in fp32. */
+/** Every tenant's outputs from onnxruntime if it is installed (or `peer`), else from the tenant alone on the CPU in fp32. */
 export async function referenceOf(
   tenants: readonly BenchTenant[],
-  shape: Shapes,
   onTenant: (done: number) => void = () => {},
+  peer?: boolean,
 ): Promise<Reference> {
-  const isPeer = (await findOnnxRuntime()) !== undefined;
+  const isPeer = peer ?? (await findOnnxRuntime()) !== undefined;
   const outputs = new Map<string, Tensors>();
   for (const [n, t] of tenants.entries()) {
     onTenant(n);
     const result = isPeer
       ? Object.fromEntries(await runPeer(t.bytes(), new Map(Object.entries(t.inputs))))
-      : await onHost(t, shape);
+      : await onHost(t);
     outputs.set(t.name, result);
   }
   return { by: isPeer ? 'onnxruntime' : 'each tenant alone on the CPU in fp32', outputs };
 }
 
-async function onHost({ bytes, inputs }: BenchTenant, shapes: Shapes): Promise<Tensors> {
+async function onHost({ bytes, shapes, inputs }: BenchTenant): Promise<Tensors> {
   const device = await openDevice('host');
   try {
     const model = await compileModel(bytes(), { shapes });
