@@ -7,6 +7,7 @@ import type { Kernel } from '../ir/kernel.ts';
 import type { Target } from '../ir/target.ts';
 import { writeContraction } from './contraction.ts';
 import { writeMma } from './contraction_mma.ts';
+import { withIdentifiers } from './identifiers.ts';
 import { writeMap } from './map.ts';
 import { preludeOf } from './prelude.ts';
 import { writeReduction } from './reduction.ts';
@@ -69,7 +70,7 @@ export const entrySymbol = (entry: string, target: Target): string =>
   target.kind === 'cuda' ? entry : `${entry}_blocks`;
 
 function emitBody(kernelClass: KernelClass, name: string): string {
-  const w = new KernelWriter(kernelClass);
+  const w = new KernelWriter(withIdentifiers(kernelClass));
   match(scheduleOf(kernelClass.kernel))
     .with({ skeleton: 'map' }, (s) => writeMap(w, s))
     .with({ skeleton: 'reduction' }, (s) => writeReduction(w, s))

@@ -1,13 +1,13 @@
 /**
  * @file From words to loadable code: an image that came with a model, else the cache, else codegen and a compiler.
  */
-import { availableParallelism } from 'node:os';
 import { emitWord, entrySymbol } from '../codegen/word.ts';
 import { InputError } from '../compiler/errors.ts';
 import type { KernelClass } from '../ir/class.ts';
 import { codeKey, type Tenant, type Word } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import { CodeCache } from '../runtime/cache.ts';
+import { inParallel } from '../runtime/parallel.ts';
 import { type Toolchain, toolchainOf } from '../runtime/toolchain.ts';
 import type { CodeImage, Model } from './model.ts';
 
@@ -118,20 +118,4 @@ async function fromImage(
   const name = CodeCache.key(Buffer.from(image).toString('base64'));
   const path = (await cache.find(name, 'so')) ?? (await cache.put(name, 'so', image));
   return { ...base, path };
-}
-
-/** Runs the work on all items, as many at once as there are cores; the first failure ends it. */
-async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const queue = items.values();
-  let failed = false;
-  const worker = async (): Promise<void> => {
-    for (const item of queue) {
-      if (failed) return;
-      await work(item).catch((error) => {
-        failed = true;
-        throw error;
-      });
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(items.length, availableParallelism()) }, worker));
 }

@@ -13,6 +13,7 @@ import { fuse } from './fuse.ts';
 import { linkModules } from './link.ts';
 import { saturate, saturateKernel } from './saturate.ts';
 import { schedule, scheduleKernel } from './schedule.ts';
+import { slice } from './slice.ts';
 
 /** A pass that does not fit what it is given: its name, its argument, or the text. */
 export class PassError extends RangeError {
@@ -94,6 +95,12 @@ export const passes = {
     doc: 'give each slot at most N physical blocks',
     argument: 'N',
     program: (p, blocks) => ({ ...p, words: constrain(p.words, countOf('constrain', blocks)) }),
+  },
+  slice: {
+    on: 'program',
+    doc: 'run at most N virtual blocks of a slot in a word, and the rest in words behind it',
+    argument: 'N',
+    program: (p, blocks) => ({ ...p, words: slice(p.tenants, p.words, countOf('slice', blocks)) }),
   },
 } as const satisfies Record<string, Pass>;
 

@@ -6,12 +6,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { contractionOf } from '../../ir/contraction.ts';
 import { interpretKernel } from '../../ir/interpret.ts';
 import type { Kernel, MmaSchedule } from '../../ir/kernel.ts';
+import { memoised } from '../../ir/remap.ts';
 import { targetOf } from '../../ir/target.ts';
-import { bytesOf } from '../../ir/tensor.ts';
+import { bytesOf, type Tensor } from '../../ir/tensor.ts';
 import { scheduleKernel } from '../../passes/schedule.ts';
-import { loadNative, type NativeDevice } from '../../runtime/native.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
-import { type RunOptions, runKernels } from '../support/run_kernel.ts';
+import { oneWord, runWord } from '../support/run_kernel.ts';
+import { titled, type Way, type WayKind, wayKinds } from '../support/ways.ts';
 import { type ConvShape, convKernel, matmulKernel } from './kernels.ts';
 
 const target = targetOf('sm_90');
@@ -128,43 +129,60 @@ const cases: Record<string, Case> = {
   },
 };
 
-function suite(open: () => NativeDevice, options: RunOptions): void {
-  let device: NativeDevice;
-  beforeAll(() => void (device = open()));
-  afterAll(() => device.close());
+const kernels = new Map(
+  Object.entries(cases).map(([name, { kernel: plain, schedule }]) => {
+    const chosen = scheduleKernel(plain, target);
+    return [name, schedule ? { ...chosen, schedule: schedule as MmaSchedule } : chosen] as const;
+  }),
+);
 
-  for (const [name, { kernel: plain, schedule }] of Object.entries(cases)) {
+/** What the interpreter gives for a kernel's tenants; it knows no schedules, so cases that differ in theirs share it. */
+const expectedOf = memoised((plain: Kernel) =>
+  inputsOf(plain).map((inputs) => interpretKernel(plain, inputs)[0]!),
+);
+const inputsOf = (k: Kernel): Tensor[][] =>
+  [1, 2].map((t) => k.inputs.map((b, i) => randomTensor(b.dtype, b.shape, 100 * t + i)));
+
+function suite(kind: WayKind): void {
+  let way: Way;
+  beforeAll(async () => {
+    way = kind.open();
+    await way.prepare([...variants.values()].flat());
+  }, 600_000);
+  afterAll(() => way.close());
+  const variants = new Map(
+    [...kernels].map(([name, k]) => [
+      name,
+      [
+        oneWord([k], target.name),
+        oneWord([k, k], target.name),
+        oneWord([k, k], target.name, { blocks: 2 }),
+        oneWord([k, k], target.name, { tier: 'specialised' }),
+      ],
+    ]),
+  );
+
+  for (const [name, kernel] of kernels) {
     it(name, async () => {
-      const chosen = scheduleKernel(plain, target);
-      const kernel = schedule ? { ...chosen, schedule: schedule as MmaSchedule } : chosen;
       expect(kernel.schedule!.skeleton).toBe('mma');
       expect(contractionOf(kernel)).toBeDefined();
-      const tenants = [1, 2].map((t) =>
-        kernel.inputs.map((b, i) => randomTensor(b.dtype, b.shape, 100 * t + i)),
-      );
-      const expected = tenants.map((inputs) => interpretKernel(kernel, inputs));
-      const alone = await Promise.all(
-        tenants.map((inputs) => runKernels(device, [kernel], [inputs], options)),
+      const tenants = inputsOf(kernel);
+      const expected = expectedOf(cases[name]!.kernel);
+      const [alone, ...together] = variants.get(name)!;
+      const single = await Promise.all(
+        tenants.map(async (inputs) => (await runWord(way, alone!, [kernel], [inputs]))[0]![0]!),
       );
       const dtype = kernel.outputs[0]!.dtype;
-      for (const [t, [outputs]] of alone.entries())
-        expect(relativeError(outputs![0]!, expected[t]![0]!)).toBeLessThan(dtype === 'f16' ? 5e-4 : 4e-3);
-      const both = [kernel, kernel];
-      const together = await runKernels(device, both, tenants, options);
-      const constrained = await runKernels(device, both, tenants, { ...options, blocks: 2 });
-      const specialised = await runKernels(device, both, tenants, { ...options, tier: 'specialised' });
-      for (const [t, [outputs]] of alone.entries())
-        for (const other of [together, constrained, specialised])
-          expect(bytesOf(other[t]![0]!)).toEqual(bytesOf(outputs![0]!));
+      for (const [t, output] of single.entries())
+        expect(relativeError(output, expected[t]!)).toBeLessThan(dtype === 'f16' ? 5e-4 : 4e-3);
+      for (const program of together) {
+        const both = await runWord(way, program, [kernel, kernel], tenants);
+        for (const [t, output] of single.entries()) expect(bytesOf(both[t]![0]!)).toEqual(bytesOf(output));
+      }
     });
   }
 }
 
-const { cuda, nvrtc } = loadNative().probe();
-const problem = cuda.problem ?? nvrtc.problem;
-
-describe('tensor-core kernels, emulated', () =>
-  suite(() => loadNative().openHost(1), { emulate: target.name }));
-describe.skipIf(problem)(`tensor-core kernels on the GPU${problem ? ` (skipped: ${problem})` : ''}`, () =>
-  suite(() => loadNative().openCuda(0), {}),
-);
+const { emulated, cuda } = wayKinds();
+describe('tensor-core kernels, emulated', () => suite(emulated));
+describe.skipIf(cuda.problem)(titled('tensor-core kernels on the GPU', cuda), () => suite(cuda));

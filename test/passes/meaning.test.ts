@@ -8,7 +8,6 @@ import { interpretModule } from '../../ir/interpret_module.ts';
 import { interpretProgram } from '../../ir/interpret_program.ts';
 import { type Item, itemProblems } from '../../ir/item.ts';
 import type { Module } from '../../ir/module.ts';
-import type { Program } from '../../ir/program.ts';
 import { randomInput } from '../../ir/random.ts';
 import { targetOf } from '../../ir/target.ts';
 import { bytesOf, type Tensor } from '../../ir/tensor.ts';
@@ -45,11 +44,16 @@ describe('passes keep the meaning', () => {
     });
   }
 
-  it('plan-memory, coalesce and constrain, with slots in any order', () => {
+  it('plan-memory, coalesce, constrain and slice, with slots in any order', () => {
     fc.assert(
       fc.property(
         anyModule(scheduledKernel({ targets: ['sm_90'] })),
-        fc.constantFrom('plan-memory=3', 'plan-memory=2,coalesce', 'coalesce=auto,constrain=2'),
+        fc.constantFrom(
+          'plan-memory=3',
+          'plan-memory=2,coalesce',
+          'coalesce=auto,constrain=2',
+          'plan-memory=2,coalesce,slice=1',
+        ),
         fc.nat(99),
         (module, passes, seed) => {
           const [item] = run(passes, module, 'sm_90');
@@ -65,35 +69,4 @@ describe('passes keep the meaning', () => {
       { numRuns: 150 },
     );
   });
-
-  it('slices of a task add up to the task', () => {
-    fc.assert(
-      fc.property(anyModule(scheduledKernel({ targets: ['sm_90'] })), fc.nat(99), (module, cut) => {
-        const [item] = run('plan-memory', module, 'sm_90');
-        const { program } = item as Extract<Item, { kind: 'program' }>;
-        const sliced = sliceAll(program, cut);
-        expect(itemProblems({ kind: 'program', program: sliced })).toEqual([]);
-        const inputs = new Map([[program.tenants[0]!.name, inputsOf(module, 1)]]);
-        const [got] = interpretProgram(sliced, inputs).values();
-        expect(bits(got!)).toEqual(bits(interpretModule(module, inputsOf(module, 1))));
-      }),
-      { numRuns: 100 },
-    );
-  });
-});
-
-/** Every word in two, where its task has blocks for that. */
-const sliceAll = (program: Program, cut: number): Program => ({
-  ...program,
-  words: program.words.flatMap((word) => {
-    const slot = word.slots[0]!;
-    const total = slot.blocks;
-    if (total < 2) return [word];
-    const at = 1 + (cut % (total - 1));
-    const part = (from: number, to: number) => ({
-      ...word,
-      slots: [{ ...slot, blocks: to - from, range: { from, to } }],
-    });
-    return [part(0, at), part(at, total)];
-  }),
 });
