@@ -22,7 +22,8 @@ const colours = ['#d55e00', '#0072b2', '#009e73', '#cc79a7'];
 
 /** Round numbers from 0 to at least `most`, some five steps apart. */
 export function ticks(most: number): number[] {
-  if (!(most > 0)) return [0, 1];
+  // So little that a fifth of it may be nothing, too.
+  if (!(most > 1e-300)) return [0, 1];
   const rough = most / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 2.5, 5, 10].find((s) => s * power >= rough)!;
@@ -30,7 +31,11 @@ export function ticks(most: number): number[] {
   return Array.from({ length: count + 1 }, (_, n) => Number((n * step).toPrecision(12)));
 }
 
-const escaped = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.codePointAt(0)};`);
+/** Text as XML holds it; what XML has no place for is left out. */
+const escaped = (text: string): string =>
+  text
+    .replace(/[\p{Control}\p{Surrogate}\ufffe\uffff]/gu, '')
+    .replace(/[&<>"']/g, (c) => `&#${c.codePointAt(0)};`);
 
 const format = (n: number): string => n.toLocaleString('en-US', { maximumFractionDigits: 6 });
 
