@@ -22,6 +22,7 @@ import type {
   NativeFunction,
   NativeProgram,
   Operand,
+  Together,
   Transfer,
 } from './native.ts';
 
@@ -89,18 +90,24 @@ export class LoadedProgram {
   async run(requests: { readonly [tenant: string]: Tensors }): Promise<RoundResult> {
     if (this.#closed) throw new Error('the program is closed');
     const active = Object.keys(requests).map((name) => this.#number(name));
-    const writes = active.flatMap((t) => this.#writes(t, requests[this.tenants[t]!.name]!));
-    const results = active.map((t) => this.tenants[t]!.model.outputs.map((port) => this.#read(t, port)));
-    const reads = results.flat().map((r) => r.transfer);
-    const round = { active, writes: writes.filter(hasBytes), reads: reads.filter(hasBytes) };
+    const { outputs, reads } = this.#reads(active);
+    const round = { active, writes: this.#requestWrites(requests), reads };
     const { milliseconds } = (await this.#words?.run(round)) ?? { milliseconds: 0 };
-    const outputs = Object.fromEntries(
-      active.map((t, n) => [
-        this.tenants[t]!.name,
-        Object.fromEntries(results[n]!.map(({ name, tensor }) => [name, tensor])),
-      ]),
-    );
     return { outputs, milliseconds };
+  }
+
+  /** Puts inputs where the next rounds find them that are timed, without running one. */
+  setInputs(requests: { readonly [tenant: string]: Tensors }): void {
+    if (this.#closed) throw new Error('the program is closed');
+    for (const transfer of this.#requestWrites(requests)) this.device.write(transfer);
+  }
+
+  /** What the last round left in all tenants' outputs, timed or not. */
+  readOutputs(): RoundResult['outputs'] {
+    if (this.#closed) throw new Error('the program is closed');
+    const { outputs, reads } = this.#reads([...this.tenants.keys()]);
+    for (const transfer of reads) this.device.read(transfer);
+    return outputs;
   }
 
   /**
@@ -133,6 +140,27 @@ export class LoadedProgram {
     } finally {
       program.close();
     }
+  }
+
+  /** Milliseconds of each word by itself, in each of `rounds` rounds of all tenants. */
+  async timeWords(rounds: number): Promise<number[][]> {
+    if (this.#closed) throw new Error('the program is closed');
+    const times = (await this.#words?.timeWords([...this.tenants.keys()], rounds)) ?? new Float64Array();
+    const words = times.length / rounds;
+    return Array.from({ length: rounds }, (_, r) => [...times.subarray(r * words, (r + 1) * words)]);
+  }
+
+  /** Milliseconds of each of `rounds` rounds of several programs, from before the first launch to the end of the last. */
+  static async timeTogether(
+    device: NativeDevice,
+    programs: readonly LoadedProgram[],
+    together: Together,
+    rounds: number,
+  ): Promise<number[]> {
+    if (programs.some((p) => p.#closed)) throw new Error('the program is closed');
+    const busy = programs.flatMap((p) => p.#words ?? []);
+    if (busy.length === 0) return Array<number>(rounds).fill(0);
+    return [...(await device.time(busy, together, rounds))];
   }
 
   /** Clears and gives back the tenants' memory. Waiting requests are rejected. */
@@ -210,6 +238,25 @@ export class LoadedProgram {
     if (t === undefined)
       throw new RequestError(`no tenant '${tenant}'; there are ${[...this.#tenantOf.keys()].join(', ')}`);
     return t;
+  }
+
+  #requestWrites(requests: { readonly [tenant: string]: Tensors }): Transfer[] {
+    return Object.entries(requests)
+      .flatMap(([name, inputs]) => this.#writes(this.#number(name), inputs))
+      .filter(hasBytes);
+  }
+
+  /** Tensors for the tenants' outputs, and the transfers that fill them. */
+  #reads(tenants: readonly number[]): { outputs: RoundResult['outputs']; reads: Transfer[] } {
+    const results = tenants.map((t) => this.tenants[t]!.model.outputs.map((port) => this.#read(t, port)));
+    const outputs = Object.fromEntries(
+      tenants.map((t, n) => [
+        this.tenants[t]!.name,
+        Object.fromEntries(results[n]!.map(({ name, tensor }) => [name, tensor])),
+      ]),
+    );
+    const reads = results.flat().map((r) => r.transfer);
+    return { outputs, reads: reads.filter(hasBytes) };
   }
 
   /** The transfers of a request's inputs; throws RequestError unless they are just what the model takes. */

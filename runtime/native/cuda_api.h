@@ -26,7 +26,9 @@ constexpr int CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK = 0;
 constexpr unsigned CU_STREAM_NON_BLOCKING = 1;
 constexpr int CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1;
 constexpr unsigned CU_EVENT_DEFAULT = 0;
+constexpr unsigned CU_EVENT_RECORD_DEFAULT = 0;
 constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
+constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
 
 // Entry points of the driver. A member is called as cu.MemAlloc(...); the table's second column is the symbol that the
 // member is found under, which carries a version where NVIDIA changed the signature.
@@ -54,6 +56,7 @@ constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
   ENTRY(StreamCreate, "cuStreamCreate", (CUstream * stream, unsigned flags))                                     \
   ENTRY(StreamDestroy, "cuStreamDestroy_v2", (CUstream stream))                                                  \
   ENTRY(StreamSynchronize, "cuStreamSynchronize", (CUstream stream))                                             \
+  ENTRY(StreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, unsigned flags))                  \
   ENTRY(StreamBeginCapture, "cuStreamBeginCapture_v2", (CUstream stream, int mode))                              \
   ENTRY(StreamEndCapture, "cuStreamEndCapture", (CUstream stream, CUgraph * graph))                              \
   ENTRY(GraphInstantiate, "cuGraphInstantiateWithFlags",                                                         \

@@ -3,11 +3,11 @@
  */
 import fc from 'fast-check';
 import { lowerOnnx } from '../../compiler/index.ts';
+import { buildModel, type NodeSpec } from '../../compiler/onnx/writer.ts';
 import type { Precision } from '../../driver/model.ts';
 import type { Module } from '../../ir/module.ts';
 import { makeTensor, type Tensor } from '../../ir/tensor.ts';
 import { elementCount } from '../../ir/types.ts';
-import { buildModel, type NodeSpec } from '../compiler/build_model.ts';
 import { randomTensor } from '../support/random.ts';
 
 /** One layer: what to do, to which of the values so far, and numbers for whatever is to be chosen. */
