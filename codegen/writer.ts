@@ -13,7 +13,7 @@ import { castTo, fromStorage, literal, scalarType, spellOp, storageType, toStora
 
 /** Names that the skeletons and the prologue use themselves, and short words of C++ that an index might be called. */
 const reserved =
-  /^([xyv]\d+|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNK]|[mn]0|k0|[MNK]|[ijs]|tx|ty|and|or|xor|not|if|do|for|int|new|try|asm|auto|bool|case|char|else|enum|goto|long|this|true|void|float|short|using|while)$/;
+  /^([xyv]\d+|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|start|u|e|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNK]|[mn]0|k0|[MNK]|[ijs]|tx|ty|and|or|xor|not|if|do|for|int|new|try|asm|auto|bool|case|char|else|enum|goto|long|this|true|void|float|short|using|while)$/;
 
 /** How a skeleton changes the way statements are written. */
 export interface StatementRules {
@@ -50,7 +50,7 @@ export class KernelWriter {
 
   /** Writes `head {`, the body one level deeper, `}`. */
   block(head: string, body: () => void, end = '}'): void {
-    this.line(`${head} {`);
+    this.line(head === '' ? '{' : `${head} {`);
     this.#indent++;
     body();
     this.#indent--;

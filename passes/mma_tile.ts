@@ -4,7 +4,7 @@
  */
 import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
 import type { MmaSchedule } from '../ir/kernel.ts';
-import { maxSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
+import { maxSharedBytes, mmaSharedBytes, sharesRows } from '../ir/mma.ts';
 import type { Target } from '../ir/target.ts';
 
 /** Tiles, and how a group's warps share them out. */
@@ -106,7 +106,7 @@ export function* mmaCandidates(c: Contraction): Generator<MmaSchedule> {
       const copied = c.a.vector > 1 && c.b.vector > 1;
       for (const stages of copied ? [4, 3, 2] : [2]) {
         const s = { skeleton: 'mma', threads, tile, warps, stages, segments } as const;
-        if (mmaSharedBytes(s) > maxSharedBytes) continue;
+        if (!sharesRows(c, s) || mmaSharedBytes(c, s) > maxSharedBytes) continue;
         yield s;
         break;
       }
@@ -153,7 +153,7 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number): numb
   const fit = Math.max(
     1,
     Math.min(
-      Math.floor(machine.sharedBytes / (mmaSharedBytes(s) + 1024)),
+      Math.floor(machine.sharedBytes / (mmaSharedBytes(c, s) + 1024)),
       Math.floor(machine.threads / threads),
       Math.floor(machine.registers / registers),
     ),
