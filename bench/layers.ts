@@ -115,23 +115,26 @@ function filled(type: TensorType): NativeBuffer {
   return buffer;
 }
 
-async function build(kernel: Kernel): Promise<{ code: NativeFunction; threads: number }> {
-  const { entry, source, threads } = emitWord([classOf(kernel, options.tier)], target);
+async function build(
+  kernel: Kernel,
+): Promise<{ code: NativeFunction; threads: number; sharedBytes: number }> {
+  const { entry, source, threads, sharedBytes } = emitWord([classOf(kernel, options.tier)], target);
   const key = CodeCache.key(source, toolchain.identity);
   const path =
     (await cache.find(key, 'cubin')) ??
     (await cache.put(key, 'cubin', (file) => toolchain.compile(source, file)));
-  return { code: device.load(await CodeCache.read(path), entrySymbol(entry, target)), threads };
+  return { code: device.load(await CodeCache.read(path), entrySymbol(entry, target)), threads, sharedBytes };
 }
 
 /** Microseconds of one word of `width` tenants. */
 async function time(kernel: Kernel, width: number, copies: readonly Operands[][]): Promise<number> {
-  const { code, threads } = await build(kernel);
+  const { code, threads, sharedBytes } = await build(kernel);
   const sizes = classOf(kernel, options.tier).sizes.values;
   const blocks = virtualBlocks(kernel);
   const words = copies.map((tenants) => ({
     code,
     threads,
+    sharedBytes,
     slots: tenants.slice(0, width).map((operands, tenant) => ({
       tenant,
       body: 0,
@@ -152,7 +155,7 @@ async function time(kernel: Kernel, width: number, copies: readonly Operands[][]
 
 /** Candidates that the estimate gives a chance, at one width or another. */
 function likely(c: Contraction): MmaSchedule[] {
-  const all = [...mmaCandidates(c)];
+  const all = [...mmaCandidates(c, target)];
   const estimates = all.map((s) => widths.map((w) => estimateMma(c, s, w)));
   const least = widths.map((_, n) => Math.min(...estimates.map((e) => e[n]!)));
   return all.filter((_, i) => estimates[i]!.some((e, n) => e <= 4 * least[n]!));

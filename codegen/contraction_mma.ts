@@ -9,7 +9,7 @@
  */
 import type { Contraction } from '../ir/contraction.ts';
 import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
-import { sumParts, sumPitch } from '../ir/mma.ts';
+import { askedSharedBytes, sumParts, sumPitch } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { offsetInM, openTile } from './contraction_tile.ts';
 import { StagedOperand } from './mma_staging.ts';
@@ -33,7 +33,8 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
     `  float sums[${segments}][${16 * warps.n * sumParts(c, schedule)}][${sumPitch(tile.m)}];  // after the last step`,
   );
   w.line('};');
-  w.line('__shared__ Shared shared;');
+  if (askedSharedBytes(c, schedule) === 0) w.line('__shared__ Shared shared;');
+  else w.line('ASKED_SHARED(Shared, shared);');
   if (segments === 1) w.line('const int thread = (int)threadIdx.x, segment = 0;');
   else w.line(`const int thread = (int)threadIdx.x % ${group}, segment = (int)threadIdx.x / ${group};`);
   w.line('const int lane = thread % 32, warp = thread / 32;');

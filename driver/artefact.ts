@@ -19,7 +19,7 @@ import { type CodeImage, type Model, type ModelPort, type Precision, readModelFi
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
-const formatVersion = 2;
+const formatVersion = 3;
 const headBytes = magic.length + 4 + 4 + 32;
 const blobAlignment = 64;
 
@@ -50,6 +50,7 @@ interface CodeIndex extends Blob {
   readonly key: string;
   readonly entry: string;
   readonly threads: number;
+  readonly sharedBytes: number;
 }
 
 interface Index {
@@ -97,9 +98,9 @@ export async function saveArtefact(
     const { words } = link(tenants, target, tier);
     const ready = await prepareCode(words, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
     code[target] = [];
-    for (const { key, entry, threads, path: file, image } of ready.code) {
+    for (const { key, entry, threads, sharedBytes, path: file, image } of ready.code) {
       const bytes = image ?? (await CodeCache.read(file!));
-      code[target].push({ key, entry, threads, ...blobs.add(bytes) });
+      code[target].push({ key, entry, threads, sharedBytes, ...blobs.add(bytes) });
     }
   }
   const index: Index = {
@@ -265,7 +266,9 @@ class ArtefactModel implements Model {
 
   codeOf(target: string, key: string): CodeImage | undefined {
     const found = this.whole.code[target]?.find((c) => c.key === key);
-    return found && { entry: found.entry, threads: found.threads, image: this.#bytes(found) };
+    if (!found) return undefined;
+    const { entry, threads, sharedBytes } = found;
+    return { entry, threads, sharedBytes, image: this.#bytes(found) };
   }
 
   #bytes({ offset, bytes }: Blob): Uint8Array {

@@ -29,6 +29,8 @@ export interface ReadyCode {
   /** The name to look up in the loaded code. */
   readonly symbol: string;
   readonly threads: number;
+  /** Shared memory that a block asks for, in bytes. */
+  readonly sharedBytes: number;
   readonly path?: string;
   readonly image?: Uint8Array;
 }
@@ -93,13 +95,16 @@ export async function prepareCode(
     const shipped = models.map((m) => m.codeOf(target, key)).find((c) => c !== undefined);
     if (shipped) return finish(await fromImage(key, shipped, target, cache), 'shipped');
     toolchain ??= toolchainOf(target);
-    const { entry, source, threads } = emitWord(classesOf(word, models, target), targetOf(target));
+    const { entry, source, threads, sharedBytes } = emitWord(
+      classesOf(word, models, target),
+      targetOf(target),
+    );
     const { identity, extension } = toolchain;
     const name = CodeCache.key(source, identity);
     const found = await cache.find(name, extension);
     const path = found ?? (await cache.put(name, extension, (file) => toolchain!.compile(source, file)));
     const symbol = entrySymbol(entry, targetOf(target));
-    finish({ key, entry, symbol, threads, path }, found ? 'cached' : 'compiled');
+    finish({ key, entry, symbol, threads, sharedBytes, path }, found ? 'cached' : 'compiled');
   };
   await inParallel(wanted, prepare);
   return { code, ...counts };
@@ -112,8 +117,8 @@ async function fromImage(
   target: string,
   cache: CodeCache,
 ): Promise<ReadyCode> {
-  const { image, threads, entry } = shipped;
-  const base = { key, entry, threads, symbol: entrySymbol(entry, targetOf(target)) };
+  const { image, threads, sharedBytes, entry } = shipped;
+  const base = { key, entry, threads, sharedBytes, symbol: entrySymbol(entry, targetOf(target)) };
   if (target !== 'host') return { ...base, image };
   const name = CodeCache.key(Buffer.from(image).toString('base64'));
   const path = (await cache.find(name, 'so')) ?? (await cache.put(name, 'so', image));

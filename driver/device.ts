@@ -87,6 +87,7 @@ export class Device {
       code.set(ready.key, {
         code: this.native.load(await this.#loadable(ready), ready.symbol),
         threads: ready.threads,
+        sharedBytes: ready.sharedBytes,
       });
     }
     const kernelsLowered = tenants.reduce((n, t) => n + t.model.kernelsLowered, 0);

@@ -37,6 +37,7 @@ export interface ModelPort extends TensorType {
 export interface CodeImage {
   readonly entry: string;
   readonly threads: number;
+  readonly sharedBytes: number;
   readonly image: Uint8Array;
 }
 

@@ -5,8 +5,8 @@
 import type { Contraction, Operand } from './contraction.ts';
 import type { MmaSchedule } from './kernel.ts';
 
-/** Static shared memory of a block, on every CUDA target. */
-export const maxSharedBytes = 48 * 1024;
+/** Shared memory that a block has without asking, on every CUDA target: all that code can declare. */
+const declaredBytes = 48 * 1024;
 
 /** How a group of threads brings one step of an operand to shared memory. */
 export interface Staging {
@@ -71,3 +71,9 @@ export function sumParts(c: Contraction, s: MmaSchedule): number {
 /** Bytes of a block's shared memory: the stages, or (after the last) the sums. */
 export const mmaSharedBytes = (c: Contraction, s: MmaSchedule): number =>
   Math.max(stagedBytes(c, s), sumBytes(s) * sumParts(c, s));
+
+/** What of it a block must ask for when it is launched: all, if it is more than code can declare. */
+export function askedSharedBytes(c: Contraction, s: MmaSchedule): number {
+  const bytes = mmaSharedBytes(c, s);
+  return bytes > declaredBytes ? bytes : 0;
+}

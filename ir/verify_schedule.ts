@@ -3,7 +3,7 @@
  */
 import { contractionOf, multiplies16Bit } from './contraction.ts';
 import type { ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
-import { maxSharedBytes, mmaSharedBytes, sharesRows } from './mma.ts';
+import { mmaSharedBytes, sharesRows } from './mma.ts';
 import type { Say } from './problem.ts';
 import type { Target } from './target.ts';
 
@@ -99,5 +99,8 @@ function verifyMma(
   if (!sharesRows(c, schedule))
     complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
   const bytes = mmaSharedBytes(c, schedule);
-  if (bytes > maxSharedBytes) complain(`${bytes} bytes of shared memory, a block has ${maxSharedBytes}`);
+  if (target && bytes > target.mostSharedBytes)
+    complain(
+      `${bytes} bytes of shared memory, a block of ${target.name} has at most ${target.mostSharedBytes}`,
+    );
 }

@@ -4,7 +4,7 @@
  */
 import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
 import type { MmaSchedule } from '../ir/kernel.ts';
-import { maxSharedBytes, mmaSharedBytes, sharesRows } from '../ir/mma.ts';
+import { mmaSharedBytes, sharesRows } from '../ir/mma.ts';
 import type { Target } from '../ir/target.ts';
 
 /** Tiles, and how a group's warps share them out. */
@@ -77,10 +77,10 @@ export function usesMma(c: Contraction, target: Target): boolean {
 }
 
 /** The schedule that is estimated to be fastest. */
-export function mmaSchedule(c: Contraction): MmaSchedule {
+export function mmaSchedule(c: Contraction, target: Target): MmaSchedule {
   let best: MmaSchedule | undefined;
   let least = Number.POSITIVE_INFINITY;
-  for (const s of mmaCandidates(c)) {
+  for (const s of mmaCandidates(c, target)) {
     const time = widths.reduce((sum, width) => sum + estimateMma(c, s, width), 0);
     if (time < least) [best, least] = [s, time];
   }
@@ -91,7 +91,7 @@ export function mmaSchedule(c: Contraction): MmaSchedule {
 const mostCarried = 48;
 
 /** Every schedule that is worth measuring. */
-export function* mmaCandidates(c: Contraction): Generator<MmaSchedule> {
+export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSchedule> {
   const k = volume(c.k);
   for (const { tile, warps } of shapes) {
     const group = 32 * warps.m * warps.n;
@@ -106,7 +106,7 @@ export function* mmaCandidates(c: Contraction): Generator<MmaSchedule> {
       const copied = c.a.vector > 1 && c.b.vector > 1;
       for (const stages of copied ? [4, 3, 2] : [2]) {
         const s = { skeleton: 'mma', threads, tile, warps, stages, segments } as const;
-        if (!sharesRows(c, s) || mmaSharedBytes(c, s) > maxSharedBytes) continue;
+        if (!sharesRows(c, s) || mmaSharedBytes(c, s) > target.mostSharedBytes) continue;
         yield s;
         break;
       }

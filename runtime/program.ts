@@ -20,6 +20,8 @@ export interface LoadedCode {
   readonly code: NativeFunction;
   /** Threads a block. */
   readonly threads: number;
+  /** Shared memory that a block asks for, in bytes. */
+  readonly sharedBytes: number;
 }
 
 /** Tensors by name. */

@@ -111,6 +111,10 @@ const cases: Record<string, Case> = {
     kernel: nhwc({ channels: 64, outChannels: 40, size: [11, 11], kernel: [3, 1], pad: 1, residual: true }),
     schedule: shape(64, 112, 64, [2, 1], 2, 1),
   },
+  'NHWC conv 1x1, 4 stages of 64 in shared memory that was asked for': {
+    kernel: nhwc({ channels: 320, outChannels: 64, size: [7, 7], kernel: [1, 1], residual: true }),
+    schedule: shape(64, 112, 64, [4, 1], 4, 1),
+  },
   'NHWC conv 3x3, 208 pixels a tile': {
     kernel: nhwc({ channels: 32, outChannels: 40, size: [15, 15], kernel: [3, 3], pad: 1 }),
     schedule: shape(32, 208, 32, [2, 1], 2, 1),

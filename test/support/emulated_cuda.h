@@ -95,6 +95,8 @@ template <typename T> T __shfl_xor_sync(unsigned, T value, int step) {
   return other;
 }
 
+#define ASKED_SHARED(type, name) static type name
+
 struct half_t { unsigned short bits; };
 struct bf16_t { unsigned short bits; };
 static float to_float(float v) { return v; }

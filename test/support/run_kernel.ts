@@ -38,6 +38,7 @@ export async function runKernels(
   const target = targetOf(emulate ?? device.target);
   const word = emitWord([classes[0]!], target);
   const { threads } = word;
+  const sharedBytes = device.kind === 'cuda' ? word.sharedBytes : 0;
   const code =
     emulate === undefined ? await compiled(device, word, target) : await loadEmulated(device, word);
   const slots = kernels.map((kernel, n) => {
@@ -59,6 +60,7 @@ export async function runKernels(
     {
       code,
       threads,
+      sharedBytes,
       slots: slots.map(({ kernel, inputs, outputs, sizes }, tenant) => ({
         tenant,
         body: 0,
