@@ -261,12 +261,17 @@ export class StagedOperand {
     const { guards, kContiguous } = this.#operand;
     w.line(`const int flat_k = ${flat};`);
     if (kContiguous) return { offset: 'flat_k', at: () => '' };
-    if (this.#carriedK.size === 0) w.unflatten('flat_k', this.c.k);
-    this.#renamed(this.#carriedK, () => {
+    const declare = (): void => {
       w.line(`const int k_offset = ${partOfOffset(w, this.#operand, this.#k, false)};`);
       for (const d of guards)
         w.line(`const int k_at${d} = ${partOfCoordinate(w, this.#operand, d, this.#k, false)};`);
-    });
+    };
+    if (this.#carriedK.size > 0)
+      this.#renamed(new Map(this.c.k.map((i) => [i, this.#carriedK.get(i) ?? '0'])), declare);
+    else {
+      w.unflatten('flat_k', this.c.k);
+      declare();
+    }
     return { offset: 'k_offset', at: (d) => ` + k_at${d}` };
   }
 
