@@ -85,7 +85,7 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
 }
 
 /** Units of the epilogue whose loads a thread has on their way together. */
-const unitsAtOnce = 4;
+const unitsAtOnce = 2;
 
 /**
  * Adds what comes after the sum, and stores. The sums take the way over shared memory, some 16 rows of each warp at a time, so that
