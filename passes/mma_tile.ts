@@ -41,7 +41,6 @@ const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
   { tile: { m: 64, n: 112, k: 64 }, warps: { m: 4, n: 1 } },
   { tile: { m: 32, n: 112, k: 64 }, warps: { m: 2, n: 1 } },
   { tile: { m: 128, n: 64, k: 64 }, warps: { m: 4, n: 1 } },
-  { tile: { m: 128, n: 64, k: 64 }, warps: { m: 4, n: 2 } },
   { tile: { m: 128, n: 48, k: 64 }, warps: { m: 4, n: 1 } },
   { tile: { m: 64, n: 48, k: 64 }, warps: { m: 4, n: 1 } },
   { tile: { m: 64, n: 48, k: 64 }, warps: { m: 2, n: 1 } },
