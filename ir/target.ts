@@ -54,6 +54,8 @@ const mostSharedKb = new Map([
   [103, 227],
 ]);
 const leastOfMost = 99;
+/** What a block can ask for on any target, in bytes. */
+export const mostSharedBytes = Math.max(...mostSharedKb.values()) * 1024;
 
 /** The CUDA targets that `wideword compile` offers. Others of the form `sm_NN` work too, where NVRTC knows them. */
 export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
@@ -65,6 +67,6 @@ export function targetOf(name: string): Target {
   if (version === undefined || Number(version) < 80) {
     throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
   }
-  const mostSharedBytes = (mostSharedKb.get(Number(version)) ?? leastOfMost) * 1024;
-  return { name, kind: 'cuda', ...cudaLimits, mostSharedBytes };
+  const most = (mostSharedKb.get(Number(version)) ?? leastOfMost) * 1024;
+  return { name, kind: 'cuda', ...cudaLimits, mostSharedBytes: most };
 }

@@ -5,7 +5,7 @@ import { contractionOf, multiplies16Bit } from './contraction.ts';
 import type { ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
 import { mmaSharedBytes, sharesRows } from './mma.ts';
 import type { Say } from './problem.ts';
-import type { Target } from './target.ts';
+import { mostSharedBytes, type Target } from './target.ts';
 
 export function verifySchedule(
   kernel: Kernel,
@@ -99,8 +99,9 @@ function verifyMma(
   if (!sharesRows(c, schedule))
     complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
   const bytes = mmaSharedBytes(c, schedule);
-  if (target && bytes > target.mostSharedBytes)
+  const most = target?.mostSharedBytes ?? mostSharedBytes;
+  if (bytes > most)
     complain(
-      `${bytes} bytes of shared memory, a block of ${target.name} has at most ${target.mostSharedBytes}`,
+      `${bytes} bytes of shared memory, a block${target ? ` of ${target.name}` : ''} has at most ${most}`,
     );
 }
