@@ -3,7 +3,9 @@
  */
 import { match } from 'ts-pattern';
 import type { KernelClass } from '../ir/class.ts';
+import { contractionOf } from '../ir/contraction.ts';
 import type { Kernel } from '../ir/kernel.ts';
+import { askedSharedBytes } from '../ir/mma.ts';
 import type { Target } from '../ir/target.ts';
 import { writeContraction } from './contraction.ts';
 import { writeMma } from './contraction_mma.ts';
@@ -19,6 +21,8 @@ export interface WordSource {
   readonly source: string;
   /** Threads a block. */
   readonly threads: number;
+  /** Shared memory that a block asks for, in bytes, beside what the code declares. */
+  readonly sharedBytes: number;
 }
 
 /** Emits the code of a word whose slots are of the given classes; a slot's `body` is its class's place in the list. */
@@ -52,6 +56,7 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
     entry,
     source: [preludeOf(target.kind), ...bodies, main.join('\n'), exported(entry, target), ''].join('\n'),
     threads,
+    sharedBytes: Math.max(...classes.map((c) => sharedBytesOf(c.kernel))),
   };
 }
 
@@ -90,6 +95,11 @@ function emitBody(kernelClass: KernelClass, name: string): string {
 function scheduleOf(kernel: Kernel): NonNullable<Kernel['schedule']> {
   if (!kernel.schedule) throw new Error(`kernel ${kernel.name} has no schedule: run the schedule pass first`);
   return kernel.schedule;
+}
+
+function sharedBytesOf(kernel: Kernel): number {
+  const schedule = scheduleOf(kernel);
+  return schedule.skeleton === 'mma' ? askedSharedBytes(contractionOf(kernel)!, schedule) : 0;
 }
 
 /** A kernel's name as C can have it. */

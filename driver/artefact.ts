@@ -8,11 +8,11 @@ import { createHash, randomBytes } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { InputError } from '../compiler/errors.ts';
 import type { CompiledModel } from '../ir/program.ts';
-import type { RowContract } from '../ir/row_contract.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor } from '../ir/tensor.ts';
 import { byteSize, type DType, dtypes } from '../ir/types.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
+import type { Launch } from '../runtime/program.ts';
 import { cpuIdentity } from '../runtime/toolchain.ts';
 import { type Progress, prepareCode, type TenantModel } from './code.ts';
 import { link } from './device.ts';
@@ -50,8 +50,7 @@ interface ModelIndex {
 interface CodeIndex extends Blob {
   readonly key: string;
   readonly entry: string;
-  readonly threads: number;
-  readonly contracts: readonly RowContract[];
+  readonly launch: Launch;
 }
 
 interface Index {
@@ -99,9 +98,9 @@ export async function saveArtefact(
     const { words } = link(tenants, target, tier);
     const ready = await prepareCode(words, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
     code[target] = [];
-    for (const { key, entry, threads, contracts, path: file, image } of ready.code) {
+    for (const { key, entry, launch, path: file, image } of ready.code) {
       const bytes = image ?? (await CodeCache.read(file!));
-      code[target].push({ key, entry, threads, contracts, ...blobs.add(bytes) });
+      code[target].push({ key, entry, launch, ...blobs.add(bytes) });
     }
   }
   const index: Index = {
@@ -268,8 +267,8 @@ class ArtefactModel implements Model {
   codeOf(target: string, key: string): CodeImage | undefined {
     const found = this.whole.code[target]?.find((c) => c.key === key);
     if (!found) return undefined;
-    const { entry, threads, contracts } = found;
-    return { entry, threads, contracts, image: this.#bytes(found) };
+    const { entry, launch } = found;
+    return { entry, launch, image: this.#bytes(found) };
   }
 
   #bytes({ offset, bytes }: Blob): Uint8Array {

@@ -5,10 +5,11 @@ import { emitWord, entrySymbol } from '../codegen/word.ts';
 import { InputError } from '../compiler/errors.ts';
 import type { KernelClass } from '../ir/class.ts';
 import { codeKey, type Tenant, type Word } from '../ir/program.ts';
-import { type RowContract, rowContract } from '../ir/row_contract.ts';
+import { rowContract } from '../ir/row_contract.ts';
 import { targetOf } from '../ir/target.ts';
 import { CodeCache } from '../runtime/cache.ts';
 import { inParallel } from '../runtime/parallel.ts';
+import type { Launch } from '../runtime/program.ts';
 import { type Toolchain, toolchainOf } from '../runtime/toolchain.ts';
 import type { CodeImage, Model } from './model.ts';
 
@@ -29,9 +30,7 @@ export interface ReadyCode {
   readonly entry: string;
   /** The name to look up in the loaded code. */
   readonly symbol: string;
-  readonly threads: number;
-  /** What slot rows must be, for each of the word's classes. */
-  readonly contracts: readonly RowContract[];
+  readonly launch: Launch;
   readonly path?: string;
   readonly image?: Uint8Array;
 }
@@ -97,16 +96,14 @@ export async function prepareCode(
     if (shipped) return finish(await fromImage(key, shipped, target, cache), 'shipped');
     toolchain ??= toolchainOf(target);
     const classes = classesOf(word, models, target);
-    const { entry, source, threads } = emitWord(classes, targetOf(target));
+    const { entry, source, threads, sharedBytes } = emitWord(classes, targetOf(target));
     const { identity, extension } = toolchain;
     const name = CodeCache.key(source, identity);
     const found = await cache.find(name, extension);
     const path = found ?? (await cache.put(name, extension, (file) => toolchain!.compile(source, file)));
     const symbol = entrySymbol(entry, targetOf(target));
-    finish(
-      { key, entry, symbol, threads, contracts: classes.map(rowContract), path },
-      found ? 'cached' : 'compiled',
-    );
+    const launch = { threads, sharedBytes, contracts: classes.map(rowContract) };
+    finish({ key, entry, symbol, launch, path }, found ? 'cached' : 'compiled');
   };
   await inParallel(wanted, prepare);
   return { code, ...counts };
@@ -119,8 +116,8 @@ async function fromImage(
   target: string,
   cache: CodeCache,
 ): Promise<ReadyCode> {
-  const { image, threads, entry, contracts } = shipped;
-  const base = { key, entry, threads, contracts, symbol: entrySymbol(entry, targetOf(target)) };
+  const { image, launch, entry } = shipped;
+  const base = { key, entry, launch, symbol: entrySymbol(entry, targetOf(target)) };
   if (target !== 'host') return { ...base, image };
   const name = CodeCache.key(Buffer.from(image).toString('base64'));
   const path = (await cache.find(name, 'so')) ?? (await cache.put(name, 'so', image));

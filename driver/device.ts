@@ -90,8 +90,8 @@ export class Device {
     const result = await prepareCode(plan.words, tenants, this.target, this.cache, options.onProgress);
     const code = new Map<string, LoadedCode>();
     for (const ready of result.code) {
-      const { key, threads, contracts } = ready;
-      code.set(key, { code: await this.#loaded(ready), threads, contracts });
+      const { key, launch } = ready;
+      code.set(key, { code: await this.#loaded(ready), launch });
     }
     const kernelsLowered = tenants.reduce((n, t) => n + t.model.kernelsLowered, 0);
     const program = new Program(this.native, plan, code, result, kernelsLowered, () =>

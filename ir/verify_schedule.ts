@@ -3,9 +3,9 @@
  */
 import { contractionOf, multiplies16Bit } from './contraction.ts';
 import type { ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
-import { maxSharedBytes, mmaSharedBytes } from './mma.ts';
+import { mmaSharedBytes, sharesRows } from './mma.ts';
 import type { Say } from './problem.ts';
-import type { Target } from './target.ts';
+import { mostSharedBytes, type Target } from './target.ts';
 
 export function verifySchedule(
   kernel: Kernel,
@@ -83,7 +83,6 @@ function verifyMma(
 ): void {
   const { threads, tile, warps, stages, segments } = schedule;
   const group = 32 * warps.m * warps.n;
-  const bytes = mmaSharedBytes(schedule);
   if (target && !target.mma) complain(`${target.name} has no tensor cores`);
   if (group * segments !== threads)
     complain(`${segments} segments of ${group} threads are not ${threads} threads`);
@@ -92,10 +91,17 @@ function verifyMma(
     complain(
       `a tile of ${tile.m}x${tile.n}x${tile.k} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`,
     );
-  if ([tile.m, tile.n, tile.k].some((side) => group % Math.min(group, side / 2) !== 0 || side / 2 > group))
-    complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
-  if (bytes > maxSharedBytes) complain(`${bytes} bytes of shared memory, a block has ${maxSharedBytes}`);
   const c = contractionOf(kernel);
-  if (!c || !multiplies16Bit(c))
+  if (!c || !multiplies16Bit(c)) {
     complain('only contractions of two f16 or two bf16 operands run on tensor cores');
+    return;
+  }
+  if (!sharesRows(c, schedule))
+    complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
+  const bytes = mmaSharedBytes(c, schedule);
+  const most = target?.mostSharedBytes ?? mostSharedBytes;
+  if (bytes > most)
+    complain(
+      `${bytes} bytes of shared memory, a block${target ? ` of ${target.name}` : ''} has at most ${most}`,
+    );
 }

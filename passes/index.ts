@@ -10,6 +10,7 @@ import { orderChannels } from './channel_order.ts';
 import { coalesce, type TierChoice, tiers } from './coalesce.ts';
 import { constrain } from './constrain.ts';
 import { fuse } from './fuse.ts';
+import { layOut } from './layout.ts';
 import { linkModules } from './link.ts';
 import { saturate, saturateKernel } from './saturate.ts';
 import { schedule, scheduleKernel } from './schedule.ts';
@@ -62,6 +63,12 @@ export const passes = {
     doc: 'put element-wise work into the kernels that make or read its values',
     kernel: same,
     module: fuse,
+  },
+  layout: {
+    on: 'modules',
+    doc: 'for tensor cores: store pictures between convolutions with their channels last',
+    kernel: same,
+    module: layOut,
   },
   'channel-order': {
     on: 'modules',

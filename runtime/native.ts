@@ -61,6 +61,8 @@ export interface NativeWord {
   readonly code: NativeFunction;
   /** Threads a block. */
   readonly threads: number;
+  /** Shared memory of a block, in bytes, beside what the code declares; 0 where nothing is said. */
+  readonly sharedBytes?: number;
   readonly slots: readonly NativeSlot[];
 }
 

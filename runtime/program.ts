@@ -26,13 +26,20 @@ import type {
   Transfer,
 } from './native.ts';
 
+/** How the code of a word is launched. */
+export interface Launch {
+  /** Threads a block. */
+  readonly threads: number;
+  /** Shared memory that a block asks for, in bytes. */
+  readonly sharedBytes: number;
+  /** What slot rows must be, for each of the word's classes. */
+  readonly contracts: readonly RowContract[];
+}
+
 /** Code of a word, loaded. */
 export interface LoadedCode {
   readonly code: NativeFunction;
-  /** Threads a block. */
-  readonly threads: number;
-  /** What rows must be, for each of the word's classes. */
-  readonly contracts: readonly RowContract[];
+  readonly launch: Launch;
 }
 
 /** Tensors by name. */
@@ -201,11 +208,12 @@ export class LoadedProgram {
         if (!loaded) throw new Error(`no code for class ${codeKey(word)}`);
         return {
           code: loaded.code,
-          threads: loaded.threads,
+          threads: loaded.launch.threads,
+          sharedBytes: loaded.launch.sharedBytes,
           slots: word.slots.map((slot) => {
             const task = this.tenants[slot.tenant]!.model.tasks[slot.task]!;
             const sizes = word.tier === 'generic' ? task.sizes : [];
-            this.#checkRow(slot, task, loaded.contracts[slot.body], sizes);
+            this.#checkRow(slot, task, loaded.launch.contracts[slot.body], sizes);
             return {
               tenant: slot.tenant,
               body: slot.body,

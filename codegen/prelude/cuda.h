@@ -40,6 +40,11 @@ template <> __device__ inline float min_of<float>(float a, float b) {
 }
 #endif
 
+// A variable in the shared memory that a block asked for when it was launched.
+#define ASKED_SHARED(type, name)                          \
+  extern __shared__ __align__(128) unsigned char asked[]; \
+  type& name = *(type*)asked
+
 // Instructions of sm_80 and later, for products of 16-bit floats on tensor cores (see mma.h).
 #if __CUDA_ARCH__ >= 800
 

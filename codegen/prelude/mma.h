@@ -2,29 +2,36 @@
 // cuda.h has.
 #if __CUDA_ARCH__ >= 800
 
+// Where a column of a row of K elements lies, in a tile without padding: groups of 8 change places within the row, so that those of eight
+// rows at one column lie in different banks. Rows that are a multiple of 8 apart are alike.
+template <int K>
+__device__ inline int swizzled(int row, int column) {
+  constexpr int kGroups = (K / 8) & -(K / 8), kRows = K < 64 ? 64 / K : 1;  // kRows of them fill the banks once
+  return column ^ (int)((unsigned)row / kRows % (kGroups < 8 ? kGroups : 8)) * 8;
+}
+
 // One warp's share of a staged step: acc[j][i] += (16 positions of n from n + 16 j) x (8 positions of m from m + 8 i), k in
-// order, 16 at a time. A tile that is k-major, tile[k][position], is transposed on its way into registers.
+// order, 16 at a time; m and n are multiples of 16. A tile that is k-major, tile[k][position], is transposed on its way into
+// registers; the other, tile[position][k], is swizzled.
 template <int K, bool KMajorA, bool KMajorB, int FM, int FN, typename T, int RowsA, int PitchA, int RowsB, int PitchB>
 __device__ inline void multiply_step(float (&acc)[FN][FM][4], const T (&a)[RowsA][PitchA], const T (&b)[RowsB][PitchB], int m, int n, int lane) {
   const int low = lane % 8 + lane / 16 * 8, high = lane / 8 % 2 * 8;  // rows of matrices 0 2, and the step from 0 to 1
 #pragma unroll
   for (int k = 0; k < K; k += 16) {
-    unsigned left[FN][4], right[FM / 2][4];
-#pragma unroll
-    for (int j = 0; j < FN; j++) {
-      if (KMajorB) load_matrices_transposed(left[j], &b[k + low][n + j * 16 + high]);
-      else load_matrices(left[j], &b[n + j * 16 + lane % 16][k + lane / 16 * 8]);
-    }
+    unsigned right[FM / 2][4];
 #pragma unroll
     for (int i = 0; i < FM / 2; i++) {
       if (KMajorA) load_matrices_transposed(right[i], &a[k + lane % 16][m + i * 16 + lane / 16 * 8]);
-      else load_matrices(right[i], &a[m + i * 16 + low][k + high]);
+      else load_matrices(right[i], &a[m + i * 16 + low][swizzled<K>(low, k + high)]);
     }
 #pragma unroll
     for (int j = 0; j < FN; j++) {
+      unsigned left[4];
+      if (KMajorB) load_matrices_transposed(left, &b[k + low][n + j * 16 + high]);
+      else load_matrices(left, &b[n + j * 16 + lane % 16][swizzled<K>(lane % 16, k + lane / 16 * 8)]);
 #pragma unroll
       for (int i = 0; i < FM; i++) {
-        multiply_fragments(acc[j][i], left[j], right[i / 2][i % 2 * 2], right[i / 2][i % 2 * 2 + 1], T{});
+        multiply_fragments(acc[j][i], left, right[i / 2][i % 2 * 2], right[i / 2][i % 2 * 2 + 1], T{});
       }
     }
   }

@@ -27,6 +27,8 @@ class LoadedCode {
   virtual ~LoadedCode() = default;
   // The most threads a block of it can have.
   virtual unsigned max_threads() const = 0;
+  // The most shared memory, in bytes, that a block of it can have beside what the code declares.
+  virtual unsigned max_shared_bytes() const = 0;
 };
 
 struct SlotSpec {
@@ -42,6 +44,7 @@ struct SlotSpec {
 struct WordSpec {
   LoadedCode* code = nullptr;
   unsigned threads = 0;
+  unsigned shared_bytes = 0;  // beside what the code declares
   std::vector<SlotSpec> slots;
 };
 

@@ -1,5 +1,6 @@
 #include "runtime/native/cuda_device.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "runtime/native/cuda_image.h"
@@ -14,6 +15,8 @@ class CudaContext {
  public:
   CudaContext(const CudaDriver& opened, int ordinal) : driver(opened), cu(opened.cu) {
     Check(cu.DeviceGet(&device_, ordinal), "getting the CUDA device");
+    Check(cu.DeviceGetAttribute(&max_shared_bytes, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, device_),
+          "asking for the CUDA device's properties");
     CUcontext context = nullptr;
     Check(cu.DevicePrimaryCtxRetain(&context, device_), "making the CUDA context");
     try {
@@ -49,6 +52,8 @@ class CudaContext {
   const CudaDriver& driver;
   const CudaFunctions& cu;
   CUstream stream = nullptr;
+  // The most shared memory that a block can ask for, in bytes.
+  int max_shared_bytes = 0;
 
  private:
   void Leave() {
@@ -147,6 +152,10 @@ class CudaCode : public LoadedCode {
       context_.Check(context_.cu.FuncGetAttribute(&threads, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, function),
                      "asking for a CUDA function's limits");
       max_threads_ = static_cast<unsigned>(threads);
+      int own = 0;
+      context_.Check(context_.cu.FuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function),
+                     "asking for a CUDA function's limits");
+      max_shared_bytes_ = static_cast<unsigned>(std::max(0, context_.max_shared_bytes - own));
     } catch (...) {
       context_.cu.ModuleUnload(module_);
       throw;
@@ -154,6 +163,7 @@ class CudaCode : public LoadedCode {
   }
   ~CudaCode() override { context_.cu.ModuleUnload(module_); }
   unsigned max_threads() const override { return max_threads_; }
+  unsigned max_shared_bytes() const override { return max_shared_bytes_; }
 
   CUfunction function = nullptr;
 
@@ -161,6 +171,7 @@ class CudaCode : public LoadedCode {
   CudaContext& context_;
   CUmodule module_ = nullptr;
   unsigned max_threads_ = 0;
+  unsigned max_shared_bytes_ = 0;
 };
 
 // The words as one graph. What differs between rounds is in the slot table, so it is captured and instantiated once.
@@ -176,6 +187,12 @@ class CudaProgram : public LoadedProgram {
     for (const WordSpec& word : words) {
       functions_.push_back(static_cast<CudaCode*>(word.code)->function);
       threads_.push_back(word.threads);
+      shared_bytes_.push_back(word.shared_bytes);
+      if (word.shared_bytes == 0) continue;
+      // More than any code may have unasked.
+      context_.Check(context_.cu.FuncSetAttribute(functions_.back(), CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                                  static_cast<int>(word.shared_bytes)),
+                     "asking for shared memory");
     }
   }
 
@@ -263,7 +280,7 @@ class CudaProgram : public LoadedProgram {
     CUdeviceptr rows = rows_.address() + word.first_row * sizeof(SlotRow);
     CUdeviceptr map = map_.address() + word.first_map * sizeof(unsigned);
     void* parameters[] = {&rows, &map};
-    context_.Check(context_.cu.LaunchKernel(functions_[index], word.grid, 1, 1, threads_[index], 1, 1, 0,
+    context_.Check(context_.cu.LaunchKernel(functions_[index], word.grid, 1, 1, threads_[index], 1, 1, shared_bytes_[index],
                                             context_.stream, parameters, nullptr),
                    "capturing a word");
   }
@@ -276,6 +293,7 @@ class CudaProgram : public LoadedProgram {
   CudaEvent end_;
   std::vector<CUfunction> functions_;
   std::vector<unsigned> threads_;
+  std::vector<unsigned> shared_bytes_;
   CUgraphExec executable_ = nullptr;
   // The graph of TimeWords, and its events: before the first word and behind each.
   CUgraphExec marked_ = nullptr;

@@ -12,7 +12,7 @@ Memory::~Memory() {
 }
 
 Code::Code(std::shared_ptr<Device> owner, LoadedCode* made)
-    : device(std::move(owner)), loaded(made), max_threads(made->max_threads()) {}
+    : device(std::move(owner)), loaded(made), max_threads(made->max_threads()), max_shared_bytes(made->max_shared_bytes()) {}
 
 Code::~Code() {
   device->executor_.Post([key = loaded](DeviceState& state) { state.codes.erase(key); });

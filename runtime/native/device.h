@@ -29,6 +29,7 @@ struct Code {
   const std::shared_ptr<Device> device;
   LoadedCode* const loaded;
   const unsigned max_threads;
+  const unsigned max_shared_bytes;
 };
 
 struct Program {

@@ -60,6 +60,7 @@ class HostCode : public LoadedCode {
   }
   ~HostCode() override { dlclose(library_); }
   unsigned max_threads() const override { return 1024; }
+  unsigned max_shared_bytes() const override { return 0; }
 
   BlockRunner runner = nullptr;
 

@@ -1,7 +1,7 @@
 /**
  * @file Kernels that between them use every skeleton and every part of it, as lowering makes them.
  */
-import { add, floordiv, index, mod, mul } from '../../ir/affine.ts';
+import { type AffineLike, add, floordiv, type Index, index, mod, mul } from '../../ir/affine.ts';
 import {
   buffer,
   cast,
@@ -29,40 +29,45 @@ export interface ConvShape {
   readonly residual?: boolean;
   /** Sums over channels inside of taps, with weights laid out so. */
   readonly channelsInner?: boolean;
+  /** Pictures are NHWC. */
+  readonly channelsLast?: boolean;
   readonly dtype?: DType;
 }
 
-/** conv + bias (+ residual) + relu on NCHW. */
-export function convKernel(c: ConvShape): Kernel {
-  const { batch = 1, channels, outChannels, size, stride = 1, pad = 0, dtype = 'f32' } = c;
-  const [h, w] = size.map((extent, d) => Math.floor((extent + 2 * pad - c.kernel[d]!) / stride) + 1) as [
+/** conv + bias (+ residual) + relu on NCHW or NHWC. */
+export function convKernel(shape: ConvShape): Kernel {
+  const { batch = 1, channels, outChannels, size, stride = 1, pad = 0, dtype = 'f32' } = shape;
+  const [h, w] = size.map((extent, d) => Math.floor((extent + 2 * pad - shape.kernel[d]!) / stride) + 1) as [
     number,
     number,
   ];
-  const x = buffer('x0', dtype, [batch, channels, ...size]);
-  const inner = c.channelsInner ?? false;
-  const taps = inner ? [...c.kernel, channels] : [channels, ...c.kernel];
+  /** A picture's dimensions, or coordinates, in its layout. */
+  const laidOut = <T>([n, c, ...pixel]: readonly T[]): T[] =>
+    (shape.channelsLast ? [n, ...pixel, c] : [n, c, ...pixel]) as T[];
+  const x = buffer('x0', dtype, laidOut([batch, channels, ...size]));
+  const inner = shape.channelsInner ?? false;
+  const taps = inner ? [...shape.kernel, channels] : [channels, ...shape.kernel];
   const weights = buffer('x1', dtype, [outChannels, ...taps]);
   const bias = buffer('x2', dtype, [outChannels]);
-  const residual = buffer('x3', dtype, [batch, outChannels, h, w]);
-  const y = buffer('y0', dtype, [batch, outChannels, h, w]);
-  const domain = indicesFor(y.shape, ['n', 'oc', 'oh', 'ow']);
-  const [n, oc, oh, ow] = domain as [
-    (typeof domain)[0],
-    (typeof domain)[0],
-    (typeof domain)[0],
-    (typeof domain)[0],
+  const residual = buffer('x3', dtype, laidOut([batch, outChannels, h, w]));
+  const y = buffer('y0', dtype, residual.shape);
+  const domain = indicesFor(y.shape, laidOut(['n', 'oc', 'oh', 'ow']));
+  const [n, oc, oh, ow] = ['n', 'oc', 'oh', 'ow'].map((name) => domain.find((i) => i.name === name)!) as [
+    Index,
+    Index,
+    Index,
+    Index,
   ];
   const ic = index('ic', channels);
-  const kh = index('kh', c.kernel[0]);
-  const kw = index('kw', c.kernel[1]);
+  const kh = index('kh', shape.kernel[0]);
+  const kw = index('kw', shape.kernel[1]);
   const over = inner ? [kh, kw, ic] : [ic, kh, kw];
-  const at = [n, ic, add(mul(oh, stride), kh, -pad), add(mul(ow, stride), kw, -pad)];
+  const at = laidOut<AffineLike>([n, ic, add(mul(oh, stride), kh, -pad), add(mul(ow, stride), kw, -pad)]);
   const product = op('mul', widen(load(x, at, pad > 0 ? 0 : undefined)), widen(load(weights, [oc, ...over])));
   let value = op('add', reduce('sum', over, product), widen(load(bias, [oc])));
-  if (c.residual) value = op('add', value, widen(load(residual, domain)));
+  if (shape.residual) value = op('add', value, widen(load(residual, domain)));
   value = op('max', value, constant('f32', 0));
-  const inputs = [x, weights, bias, ...(c.residual ? [residual] : [])];
+  const inputs = [x, weights, bias, ...(shape.residual ? [residual] : [])];
   return kernel('conv_relu', inputs, [y], domain, [store(y, domain, cast(dtype, value))]);
 }
 

@@ -18,6 +18,8 @@ import { type ConvShape, convKernel, matmulKernel } from './kernels.ts';
 const target = targetOf('sm_90');
 const conv = (shape: ConvShape): Kernel => convKernel({ dtype: 'f16', ...shape });
 
+const nhwc = (shape: ConvShape): Kernel => conv({ ...shape, channelsInner: true, channelsLast: true });
+
 interface Case {
   readonly kernel: Kernel;
   /** In place of the schedule pass's choice. */
@@ -99,6 +101,51 @@ const cases: Record<string, Case> = {
       pad: 1,
       channelsInner: true,
     }),
+  },
+  'NHWC conv 1x1 residual': {
+    kernel: nhwc({ channels: 72, outChannels: 100, size: [9, 7], kernel: [1, 1], residual: true }),
+  },
+  'NHWC conv 1x1 stride 2': {
+    kernel: nhwc({ channels: 24, outChannels: 16, size: [15, 15], kernel: [1, 1], stride: 2 }),
+  },
+  'NHWC conv 3x3, whole steps, 112 pixels a tile': {
+    kernel: nhwc({ channels: 64, outChannels: 40, size: [11, 11], kernel: [3, 1], pad: 1, residual: true }),
+    schedule: shape(64, 112, 64, [2, 1], 2, 1),
+  },
+  'NHWC conv 1x1, 4 stages of 64 in shared memory that was asked for': {
+    kernel: nhwc({ channels: 320, outChannels: 64, size: [7, 7], kernel: [1, 1], residual: true }),
+    schedule: shape(64, 112, 64, [4, 1], 4, 1),
+  },
+  'NHWC conv 3x3, 208 pixels a tile': {
+    kernel: nhwc({ channels: 32, outChannels: 40, size: [15, 15], kernel: [3, 3], pad: 1 }),
+    schedule: shape(32, 208, 32, [2, 1], 2, 1),
+  },
+  'NHWC conv 3x3, steps that go round': {
+    kernel: nhwc({ channels: 8, outChannels: 16, size: [9, 9], kernel: [3, 3], pad: 1 }),
+    schedule: shape(16, 48, 64, [1, 1], 3, 1),
+  },
+  'NHWC conv 3x3 stride 2, 24 channels, 4 segments': {
+    kernel: nhwc({ channels: 24, outChannels: 24, size: [13, 10], kernel: [3, 3], stride: 2, pad: 1 }),
+    schedule: shape(32, 16, 16, [1, 1], 4, 4),
+  },
+  'NHWC conv 5x3 of a batch, 2 segments of whole steps, bf16': {
+    kernel: nhwc({
+      batch: 2,
+      channels: 32,
+      outChannels: 33,
+      size: [8, 9],
+      kernel: [5, 3],
+      pad: 2,
+      dtype: 'bf16',
+    }),
+    schedule: shape(32, 48, 32, [2, 1], 3, 2),
+  },
+  'NHWC conv 7x7 stride 2 of 3 channels': {
+    kernel: nhwc({ channels: 3, outChannels: 32, size: [20, 20], kernel: [7, 7], stride: 2, pad: 3 }),
+  },
+  'NHWC conv 3x3, sums put down in rounds': {
+    kernel: nhwc({ channels: 16, outChannels: 72, size: [10, 12], kernel: [3, 3], pad: 1, residual: true }),
+    schedule: shape(64, 160, 16, [2, 2], 2, 1),
   },
   'conv 1x1, whole steps of 49 pixels': {
     kernel: conv({ channels: 128, outChannels: 40, size: [7, 7], kernel: [1, 1], residual: true }),

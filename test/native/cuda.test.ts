@@ -153,6 +153,18 @@ describe('the CUDA device on the fake driver', () => {
     expect(log).toBe('contexts 1, allocations 24, modules 3, graphs 4, launches 20, complaints 0\n');
   });
 
+  it('asks for shared memory before it launches with it', () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const { tenants, word } = setUp(device);
+      const program = device.createProgram([{ ...word, sharedBytes: 226 * 1024 }, { ...word, sharedBytes: 0 }, word]);
+      await program.run({ active: [0, 1], writes: [], reads: [] });
+      print(download(device, tenants[1].c));
+      device.close();`);
+    expect(printed).toBe('22,44,66,88\n');
+    expect(log).toMatch(/ complaints 0\n$/);
+  });
+
   it('frees what is collected, closed or released, and the rest at the end', () => {
     const { printed, log } = run(`
       for (let i = 0; i < 30; i++) {
@@ -176,6 +188,7 @@ describe('the CUDA device on the fake driver', () => {
       const device = native.openCuda(0);
       const { word, tenants } = setUp(device);
       print(failure(() => device.createProgram([{ ...word, threads: 257 }])));
+      print(failure(() => device.createProgram([{ ...word, sharedBytes: 226 * 1024 + 1 }])));
       print(failure(() => device.load(image, 'subtract')));
       print(failure(() => device.load('/a/path.so', 'add')));
       print(failure(() => device.load(Buffer.from('text'), 'add')));
@@ -187,6 +200,7 @@ describe('the CUDA device on the fake driver', () => {
       device.close();`);
     expect(printed.trim().split('\n')).toEqual([
       'words[0].threads must be an integer from 1 to 256, not 257',
+      'words[0].sharedBytes must be an integer from 0 to 231424, not 231425',
       'finding subtract in CUDA code failed: CUDA_ERROR_NOT_FOUND (said by the fake)',
       'code must be a Uint8Array, not a string',
       'the code is neither a cubin nor PTX',

@@ -13,6 +13,7 @@ import { targetOf } from '../../ir/target.ts';
 import { bytesOf, type Tensor } from '../../ir/tensor.ts';
 import { parsePasses, runPass } from '../../passes/index.ts';
 import { anyModule, contractionKernel, scheduledKernel, unscheduledKernel } from '../ir/arbitraries.ts';
+import { pictureNetwork } from './pictures.ts';
 
 const inputsOf = (module: Module, seed: number): Map<string, Tensor> =>
   new Map(module.inputs.map((name, i) => [name, randomInput(module.types.get(name)!, seed * 31 + i)]));
@@ -41,6 +42,26 @@ describe('passes keep the meaning', () => {
         }),
         { numRuns: 300 },
       );
+    });
+  }
+
+  for (const passes of ['layout', 'saturate,fuse,layout', 'fuse,layout,schedule']) {
+    it(`${passes}, of picture networks`, () => {
+      let changed = 0;
+      fc.assert(
+        fc.property(pictureNetwork(), (module) => {
+          const before = passes.replace(/,?layout.*/, '');
+          const [start] = run(before, module, 'sm_90');
+          const [item] = run(passes, module, 'sm_90');
+          expect(itemProblems(item!, targetOf('sm_90'))).toEqual([]);
+          const [from, to] = [start, item].map((i) => (i as Extract<Item, { kind: 'module' }>).module);
+          if ([...to!.types].some(([v, t]) => t.shape.join() !== from!.types.get(v)!.shape.join())) changed++;
+          const inputs = inputsOf(module, 1);
+          expect(bits(interpretModule(to!, inputs))).toEqual(bits(interpretModule(from!, inputs)));
+        }),
+        { numRuns: 60 },
+      );
+      expect(changed).toBeGreaterThan(10);
     });
   }
 

@@ -37,7 +37,7 @@ export async function runProgram(
 async function load(device: NativeDevice, program: Program, classes: readonly string[]): Promise<LoadedCode> {
   const target = targetOf(program.target);
   const kernelClasses = classes.map((key) => program.classes.get(key)!);
-  const { source, entry, threads } = emitWord(kernelClasses, target);
+  const { source, entry, threads, sharedBytes } = emitWord(kernelClasses, target);
   const toolchain = toolchainOf(target.name);
   const cache = new CodeCache();
   const key = CodeCache.key(source, toolchain.identity);
@@ -47,7 +47,6 @@ async function load(device: NativeDevice, program: Program, classes: readonly st
   const image = target.kind === 'host' ? path : await CodeCache.read(path);
   return {
     code: device.load(image, entrySymbol(entry, target)),
-    threads,
-    contracts: kernelClasses.map(rowContract),
+    launch: { threads, sharedBytes, contracts: kernelClasses.map(rowContract) },
   };
 }

@@ -16,6 +16,8 @@
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400,
        NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 enum { kMost = 4096, kBytes = 1 << 30, kStreams = 64 };
+// Bytes of shared memory: what a function declares, what a block has unasked, and what it can ask for.
+enum { kOwnShared = 1024, kPlainShared = 48 << 10, kMaxShared = 227 << 10 };
 
 using Address = unsigned long long;
 enum Kind { FREE, MEMORY, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXECUTABLE };
@@ -33,6 +35,7 @@ struct Object {
   char* memory;        // MEMORY
   size_t bytes;
   int entry;           // FUNCTION
+  int dynamic_shared;
   Node nodes[64];      // GRAPH, EXECUTABLE, capturing STREAM
   int node_count;
   int capturing;
@@ -183,7 +186,7 @@ API(cuDeviceGet, int* device, int ordinal) { BEGIN("cuDeviceGet") *device = 7; r
 API(cuDeviceGetName, char* name, int length, int device) { (void)device; snprintf(name, length, "Fake GPU"); return SUCCESS; }
 API(cuDeviceGetAttribute, int* value, int attribute, int device) {
   (void)device;
-  *value = attribute == 16 ? 4 : attribute == 75 ? 9 : 0;
+  *value = attribute == 16 ? 4 : attribute == 75 ? 9 : attribute == 97 ? kMaxShared : 0;
   return SUCCESS;
 }
 API(cuDeviceTotalMem_v2, size_t* bytes, int device) { (void)device; *bytes = kBytes; return SUCCESS; }
@@ -437,12 +440,19 @@ API(cuModuleGetFunction, Object** function, Object* module, const char* name) {
   *function = make(FUNCTION);
   (*function)->entry = entry;
   (*function)->owner = module;
+  (*function)->dynamic_shared = kPlainShared - kOwnShared;
   return SUCCESS;
 }
 API(cuFuncGetAttribute, int* value, int attribute, Object* function) {
   NEEDS_CONTEXT("cuFuncGetAttribute")
-  if (!known(function, FUNCTION) || attribute != 0) return INVALID_VALUE;
-  *value = 256;
+  if (!known(function, FUNCTION) || (attribute != 0 && attribute != 1)) return INVALID_VALUE;
+  *value = attribute == 0 ? 256 : kOwnShared;
+  return SUCCESS;
+}
+API(cuFuncSetAttribute, Object* function, int attribute, int value) {
+  NEEDS_CONTEXT("cuFuncSetAttribute")
+  if (!known(function, FUNCTION) || attribute != 8 || value < 0 || value > kMaxShared - kOwnShared) return INVALID_VALUE;
+  function->dynamic_shared = value;
   return SUCCESS;
 }
 API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
@@ -450,7 +460,8 @@ API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsign
   NEEDS_CONTEXT("cuLaunchKernel")
   if (!known(function, FUNCTION) || !known(stream, STREAM)) return INVALID_HANDLE;
   if (!stream->capturing || x == 0 || y != 1 || z != 1 || threads == 0 || threads > 256 || ty != 1 || tz != 1) return INVALID_VALUE;
-  if (shared || extra || stream->node_count >= 64) return INVALID_VALUE;
+  if (shared > (unsigned)function->dynamic_shared) return INVALID_VALUE;
+  if (extra || stream->node_count >= 64) return INVALID_VALUE;
   Node node = {};
   node.entry = function->entry;
   node.grid = x;

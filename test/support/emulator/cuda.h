@@ -7,6 +7,8 @@
 #define __launch_bounds__(threads)
 #define __restrict__
 
+#define ASKED_SHARED(type, name) __shared__ type name
+
 struct float2 { float x, y; };
 static float2 make_float2(float x, float y) { return {x, y}; }
 
