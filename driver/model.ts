@@ -16,6 +16,7 @@ import { layOut } from '../passes/layout.ts';
 import { type CompiledModule, compileModule } from '../passes/link.ts';
 import { saturate } from '../passes/saturate.ts';
 import { schedule } from '../passes/schedule.ts';
+import { orderWeights } from '../passes/weight_order.ts';
 import type { Launch } from '../runtime/program.ts';
 
 export type Precision = 'fp32' | 'fp16';
@@ -136,7 +137,8 @@ export class SourceModel implements Model {
 /** A module with a schedule for the target on every kernel, each verified. */
 export function scheduleModule(module: Module, targetName: string): Module {
   const target = targetOf(targetName);
-  const scheduled = schedule(orderChannels(layOut(module, target), target), target);
+  const laidOut = orderWeights(orderChannels(layOut(module, target), target), target);
+  const scheduled = schedule(laidOut, target);
   const problems = scheduled.calls.flatMap((call) => verifyKernel(call.kernel, target));
   if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
   return scheduled;
