@@ -21,7 +21,16 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   const group = 32 * warps.m * warps.n;
   const [warpM, warpN] = [tile.m / warps.m, tile.n / warps.n];
   const [columns, rows] = [warpM / 8, warpN / 16];
-  const operands = [new Staging(w, schedule, c, 'a'), new Staging(w, schedule, c, 'b')];
+  const side = (name: 'a' | 'b', width: number, origin: string, limit: string): Staging =>
+    new Staging(w, {
+      name,
+      operand: c[name],
+      ...{ width, origin, limit },
+      ...{ k: c.k, depth: tile.k, kLimit: 'K' },
+      batch: c.batch,
+      threads: group,
+    });
+  const operands = [side('a', tile.m, 'm0', 'M'), side('b', tile.n, 'n0', 'N')];
   const copied = operands.filter((o) => o.copies);
   const carried = operands.filter((o) => !o.copies);
 
@@ -79,16 +88,31 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   writeEpilogue(w, schedule, c);
 }
 
+/** An operand's tile: `width` positions by `depth` values of k. */
+export interface StagedTile {
+  /** What it is called in the emitted code. */
+  readonly name: string;
+  readonly operand: Operand;
+  readonly width: number;
+  /** The first position and how many there are, in C. */
+  readonly origin: string;
+  readonly limit: string;
+  readonly k: readonly Index[];
+  readonly depth: number;
+  /** How many values of k there are, in C. */
+  readonly kLimit: string;
+  readonly batch: readonly Index[];
+  /** Threads that fill it. */
+  readonly threads: number;
+}
+
 /**
  * Writes how one operand gets into its tile. Where neighbours can be read together they are copied past the registers; else each
  * thread loads pairs into registers before a step is multiplied, and stores them after it.
  */
-class Staging {
+export class Staging {
   readonly #operand: Operand;
   readonly #type: string;
-  readonly #width: number;
-  readonly #origin: string;
-  readonly #limit: string;
   /** Elements that a thread moves together: a vector, or a pair. */
   readonly #unit: number;
   /** Threads along a row of the tile, and rows from one of a thread's rows to its next. */
@@ -101,39 +125,37 @@ class Staging {
   readonly #fixed: ReadonlySet<Index>;
   /** Rows are values of k, and those of one step differ in one index alone. */
   readonly #wholeSteps: boolean;
+  readonly side: string;
   readonly kMajor: boolean;
   readonly copies: boolean;
 
   constructor(
     private readonly w: KernelWriter,
-    private readonly schedule: MmaSchedule,
-    private readonly c: Contraction,
-    readonly side: 'a' | 'b',
+    private readonly tile: StagedTile,
   ) {
-    const { tile, warps } = schedule;
-    this.#operand = c[side];
+    this.side = tile.name;
+    this.#operand = tile.operand;
     const { vector, positionFast, positions, load } = this.#operand;
     this.#type = storageType[load.dtype];
-    [this.#width, this.#origin, this.#limit] = side === 'a' ? [tile.m, 'm0', 'M'] : [tile.n, 'n0', 'N'];
     this.kMajor = positionFast;
     this.copies = vector > 1;
-    this.#wholeSteps = positionFast && hasWholeSteps(this.#operand, tile.k);
-    const [across, rows] = positionFast ? [this.#width, tile.k] : [tile.k, this.#width];
+    this.#wholeSteps = positionFast && hasWholeSteps(this.#operand, tile.depth);
+    const [across, rows] = positionFast ? [tile.width, tile.depth] : [tile.depth, tile.width];
     this.#unit = Math.max(2, vector);
     this.#rows = rows;
     this.#across = across / this.#unit;
-    this.#down = (32 * warps.m * warps.n) / this.#across;
+    this.#down = tile.threads / this.#across;
     this.#count = Math.ceil(rows / this.#down);
-    this.#k = new Set(c.k);
-    this.#fixed = new Set([...c.batch, ...positions]);
+    this.#k = new Set(tile.k);
+    this.#fixed = new Set([...tile.batch, ...positions]);
   }
 
   /** The tile: a row a k (k-major), or a row a position. */
   declaration(): string {
-    const { tile } = this.schedule;
+    const { width, depth } = this.tile;
     return this.kMajor
-      ? `${this.#type} ${this.side}[TK][${rowPitch(this.#width)}];`
-      : `${this.#type} ${this.side}[${this.#width}][${rowPitch(tile.k)}];`;
+      ? `${this.#type} ${this.side}[${depth}][${rowPitch(width)}];`
+      : `${this.#type} ${this.side}[${width}][${rowPitch(depth)}];`;
   }
 
   /** Before the loop over k: what is known of each of the thread's positions, and the functions that fill a tile. */
@@ -151,8 +173,8 @@ class Staging {
     // Positions that the thread keeps to: along its row if that is one k, else one a row.
     const kept = kMajor ? (copies ? 1 : this.#unit) : this.#count;
     const place = kMajor
-      ? `${this.#origin} + ${side}_column + p`
-      : `${this.#origin} + ${side}_row + p * ${this.#down}`;
+      ? `${this.tile.origin} + ${side}_column + p`
+      : `${this.tile.origin} + ${side}_row + p * ${this.#down}`;
     const { guards } = this.#operand;
     w.line(`int ${side}_base[${kept}];  // each position's offset, without k`);
     for (const d of guards) w.line(`int ${side}_at${d}[${kept}];  // its coordinate ${d}, without k`);
@@ -163,7 +185,7 @@ class Staging {
       w.line(`${side}_base[p] = ${partOfOffset(w, this.#operand, this.#fixed, true)};`);
       for (const d of guards)
         w.line(`${side}_at${d}[p] = ${partOfCoordinate(w, this.#operand, d, this.#fixed, true)};`);
-      w.line(`${side}_inside[p] = position < ${this.#limit};`);
+      w.line(`${side}_inside[p] = position < ${this.tile.limit};`);
     });
     if (copies) {
       w.block(
@@ -230,7 +252,7 @@ class Staging {
     const ofK = (flat: string): { offset: string; at: (d: number) => string } => {
       w.line(`const int flat_k = ${flat};`);
       if (kContiguous) return { offset: 'flat_k', at: () => '' };
-      w.unflatten('flat_k', this.c.k);
+      w.unflatten('flat_k', this.tile.k);
       w.line(`const int k_offset = ${partOfOffset(this.w, this.#operand, this.#k, false)};`);
       for (const d of guards)
         w.line(`const int k_at${d} = ${partOfCoordinate(w, this.#operand, d, this.#k, false)};`);
@@ -240,7 +262,7 @@ class Staging {
       offset: `${side}_base[${p}] + ${k.offset}`,
       valid: [
         `${side}_inside[${p}]`,
-        'flat_k < K',
+        `flat_k < ${this.tile.kLimit}`,
         ...guards.map((d) => `inside(${side}_at${d}[${p}]${k.at(d)}, ${w.dim(load.buffer, d)})`),
       ].join(' && '),
     });
@@ -248,7 +270,7 @@ class Staging {
     if (this.#wholeSteps) {
       const inner = this.#operand.inner!;
       w.line(`// The rows of a step differ in ${w.name(inner)} alone.`);
-      w.unflatten('k0', this.c.k);
+      w.unflatten('k0', this.tile.k);
       w.line(`const int k_offset = ${partOfOffset(w, this.#operand, this.#k, false)};`);
       const kept = copies ? 1 : 2;
       w.line(`bool ${side}_valid[${kept}];`);
@@ -257,7 +279,9 @@ class Staging {
           (d) =>
             `inside(${side}_at${d}[p] + ${partOfCoordinate(w, this.#operand, d, this.#k, false)}, ${w.dim(load.buffer, d)})`,
         );
-        w.line(`${side}_valid[p] = ${[`${side}_inside[p]`, 'k0 < K', ...checks].join(' && ')};`);
+        w.line(
+          `${side}_valid[p] = ${[`${side}_inside[p]`, `k0 < ${this.tile.kLimit}`, ...checks].join(' && ')};`,
+        );
       });
       this.#overRows((row) => {
         w.line(`const int row_k = ${row};`);
