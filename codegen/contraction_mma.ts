@@ -189,7 +189,7 @@ export class Staging {
     });
     if (copies) {
       w.block(
-        `const auto copy_${side} = [&](Stage& to, int k0)`,
+        `const auto copy_${side} = [&](auto& to, int k0)`,
         () =>
           this.#overUnits((row, column, source) => {
             w.line(
@@ -212,7 +212,7 @@ export class Staging {
       '};',
     );
     w.block(
-      `const auto store_${side} = [&](Stage& to)`,
+      `const auto store_${side} = [&](auto& to)`,
       () =>
         this.#overRows((row) => {
           w.line(

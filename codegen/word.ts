@@ -5,6 +5,7 @@ import { match } from 'ts-pattern';
 import type { KernelClass } from '../ir/class.ts';
 import type { Kernel } from '../ir/kernel.ts';
 import type { Target } from '../ir/target.ts';
+import { writeAttention } from './attention.ts';
 import { writeContraction } from './contraction.ts';
 import { writeMma } from './contraction_mma.ts';
 import { writeMap } from './map.ts';
@@ -75,6 +76,7 @@ function emitBody(kernelClass: KernelClass, name: string): string {
     .with({ skeleton: 'reduction' }, (s) => writeReduction(w, s))
     .with({ skeleton: 'contraction' }, (s) => writeContraction(w, s))
     .with({ skeleton: 'mma' }, (s) => writeMma(w, s))
+    .with({ skeleton: 'attention' }, (s) => writeAttention(w, s))
     .exhaustive();
   const meaning = kernelClass.text.split('\n').map((line) => `// ${line}`);
   return [

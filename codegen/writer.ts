@@ -13,7 +13,7 @@ import { castTo, fromStorage, literal, scalarType, spellOp, storageType, toStora
 
 /** Names that the skeletons and the prologue use themselves, and short words of C++ that an index might be called. */
 const reserved =
-  /^([xyv]\d+|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNK]|[mn]0|k0|[MNK]|[ijs]|tx|ty|and|or|xor|not|if|do|for|int|new|try|asm|auto|bool|case|char|else|enum|goto|long|this|true|void|float|short|using|while)$/;
+  /^([xyv]\d+|(query|key|value)_.*|q0|most|score|queries|total|weights|more|whole|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNKQ]|[mn]0|k0|[A-Z]+|[ijse]|tx|ty|and|or|xor|not|if|do|for|int|new|try|asm|auto|bool|case|char|else|enum|goto|long|this|true|void|float|short|using|while)$/;
 
 /** How a skeleton changes the way statements are written. */
 export interface StatementRules {
@@ -73,8 +73,10 @@ export class KernelWriter {
 
   /** A fresh C name from a hint. */
   fresh(hint: string): string {
+    // Some numbered names are reserved however they are numbered.
+    const numbered = reserved.test(`${hint}_2`) ? `i_${hint}` : hint;
     let name = hint;
-    for (let n = 2; this.#taken.has(name) || reserved.test(name); n++) name = `${hint}_${n}`;
+    for (let n = 2; this.#taken.has(name) || reserved.test(name); n++) name = `${numbered}_${n}`;
     this.#taken.add(name);
     return name;
   }
@@ -177,9 +179,15 @@ export class KernelWriter {
     return literal(e.dtype, combiners[e.combine].start(e.dtype));
   }
 
-  /** Writes all statements of the kernel. `given` maps nodes that the skeleton computed to their C. */
-  body(rules: StatementRules = {}, given: ReadonlyMap<Expr, string> = new Map()): void {
-    const linear = linearize(this.kernel, given.keys());
+  /**
+   * Writes all statements of the kernel, or of other stores than its own. `given` maps nodes that the skeleton computed to their C.
+   */
+  body(
+    rules: StatementRules = {},
+    given: ReadonlyMap<Expr, string> = new Map(),
+    stores: readonly Store[] = this.kernel.stores,
+  ): void {
+    const linear = linearize({ ...this.kernel, stores }, given.keys());
     const values = new Map<number, string>();
     let number = 0;
     for (const text of given.values()) values.set(number++, text);

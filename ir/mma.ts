@@ -1,7 +1,7 @@
 /**
  * @file Shapes of the tensor-core skeleton that follow from its schedule: what the schedule pass, the verifier and codegen agree on.
  */
-import type { MmaSchedule } from './kernel.ts';
+import type { AttentionSchedule, MmaSchedule } from './kernel.ts';
 
 /** Static shared memory of a block, on every CUDA target. */
 export const maxSharedBytes = 48 * 1024;
@@ -19,4 +19,17 @@ export function mmaSharedBytes({ tile, warps, stages, segments }: MmaSchedule): 
   const staged = segments * stages * (side(tile.m) + side(tile.n));
   const sums = 4 * segments * 16 * warps.n * sumPitch(tile.m);
   return Math.max(staged, sums);
+}
+
+/**
+ * Bytes of a block's shared memory: two stages of keys and values; the queries before the second stage, and the results after the
+ * last lie in the same place.
+ */
+export function attentionSharedBytes({ tile, room }: AttentionSchedule): number {
+  // As above, the wider of both ways in which a tile may lie.
+  const lying = (rows: number, columns: number): number =>
+    2 * Math.max(rows * rowPitch(columns), columns * rowPitch(rows));
+  const stage = lying(tile.keys, room.features) + lying(tile.keys, room.values);
+  const results = 4 * tile.queries * (sumPitch(room.values) + 1);
+  return Math.max(stage + Math.max(stage, lying(tile.queries, room.features)), results);
 }

@@ -1,9 +1,10 @@
 /**
  * @file The laws of schedules: what a skeleton can run, and what fits a target.
  */
-import { contractionOf, multiplies16Bit } from './contraction.ts';
-import type { ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
-import { maxSharedBytes, mmaSharedBytes } from './mma.ts';
+import { attentionOf } from './attention.ts';
+import { contractionOf, multiplies16Bit, type Operand } from './contraction.ts';
+import type { AttentionSchedule, ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
+import { attentionSharedBytes, maxSharedBytes, mmaSharedBytes } from './mma.ts';
 import type { Say } from './problem.ts';
 import type { Target } from './target.ts';
 
@@ -31,6 +32,7 @@ export function verifySchedule(
   }
   if (schedule.skeleton === 'contraction') verifyTile(kernel, schedule, target, complain);
   if (schedule.skeleton === 'mma') verifyMma(kernel, schedule, target, complain);
+  if (schedule.skeleton === 'attention') verifyAttention(kernel, schedule, target, complain);
 }
 
 function sizesOf(schedule: Schedule): number[] {
@@ -46,6 +48,10 @@ function sizesOf(schedule: Schedule): number[] {
     case 'mma': {
       const { threads, tile, warps, stages, segments } = schedule;
       return [threads, tile.m, tile.n, tile.k, warps.m, warps.n, stages, segments];
+    }
+    case 'attention': {
+      const { threads, tile, room } = schedule;
+      return [threads, tile.queries, tile.keys, room.features, room.values];
     }
     default:
       return schedule satisfies never;
@@ -99,3 +105,40 @@ function verifyMma(
   if (!c || !multiplies16Bit(c))
     complain('only contractions of two f16 or two bf16 operands run on tensor cores');
 }
+
+function verifyAttention(
+  kernel: Kernel,
+  schedule: AttentionSchedule,
+  target: Target | undefined,
+  complain: (text: string) => void,
+): void {
+  const { threads, tile, room } = schedule;
+  const bytes = attentionSharedBytes(schedule);
+  if (target && !target.mma) complain(`${target.name} has no tensor cores`);
+  if (tile.queries !== threads / 2)
+    complain(`a tile of ${tile.queries} queries: ${threads} threads take ${threads / 2}`);
+  const sides = [threads, tile.keys, room.features, room.values];
+  if (tile.keys < 16 || room.features < 16 || room.values < 16 || sides.some((n) => !isPowerOfTwo(n)))
+    complain('tile and room are not powers of two from 16');
+  else if (Math.max(tile.keys, room.features, room.values) > 128) complain('a tile or room of more than 128');
+  if (bytes > maxSharedBytes) complain(`${bytes} bytes of shared memory, a block has ${maxSharedBytes}`);
+  const a = attentionOf(kernel);
+  if (!a) {
+    complain('an attention schedule, but the kernel is no attention of 16-bit floats');
+    return;
+  }
+  if (a.features.extent > room.features || a.width.extent > room.values)
+    complain(
+      `${a.features.extent} features and values of ${a.width.extent} have room for ${room.features} and ${room.values}`,
+    );
+  const across = (o: Operand, positions: number, k: number): number =>
+    (o.positionFast ? positions : k) / Math.max(2, o.vector);
+  const rows = [
+    across(a.q, room.features, tile.queries),
+    across(a.k, room.features, tile.keys),
+    across(a.v, room.values, tile.keys),
+  ];
+  if (rows.some((n) => n > threads)) complain(`${threads} threads cannot share out the rows of a tile`);
+}
+
+const isPowerOfTwo = (n: number): boolean => Number.isInteger(Math.log2(n));

@@ -36,6 +36,21 @@ __device__ inline void multiply_step(float (&acc)[FN][FM][4], const T (&a)[RowsA
   }
 }
 
+// acc[i] += (16 rows) x (8 positions of m from 8 i), of left fragments that the warp keeps in registers and a tile, 16 k a step.
+template <bool KMajor, int STEPS, int FM, typename T, int Rows, int Pitch>
+__device__ inline void multiply_kept(float (&acc)[FM][4], const unsigned (&left)[STEPS][4], const T (&tile)[Rows][Pitch], int lane) {
+#pragma unroll
+  for (int s = 0; s < STEPS; s++) {
+#pragma unroll
+    for (int i = 0; i < FM; i += 2) {
+      unsigned right[4];
+      load_right<KMajor>(right, tile, i * 8, s * 16, lane);
+      multiply_fragments(acc[i], left[s], right[0], right[1], T{});
+      multiply_fragments(acc[i + 1], left[s], right[2], right[3], T{});
+    }
+  }
+}
+
 // Writes 16 positions of n by 8 FM positions of m to sums[n...][m...].
 template <int FM, int Rows, int Pitch>
 __device__ inline void put_fragments(float (&sums)[Rows][Pitch], const float (&acc)[FM][4], int n, int m, int lane) {

@@ -26,6 +26,7 @@ export async function emulated({
     read('emulated_cuda.h'),
     prelude('scalar.h'),
     prelude('mma.h'),
+    prelude('attention.h'),
     source.slice(preludeOf('cuda').length),
     `extern "C" void ${symbol}(const SlotRow* rows, const unsigned* block_slot, unsigned first, unsigned last) {`,
     `  for (unsigned block = first; block < last; block++) emulated::run_block(${entry}, rows, block_slot, block, ${threads});`,

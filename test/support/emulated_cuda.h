@@ -122,6 +122,10 @@ template <int LANES, typename T, typename Combine> T across_lanes(T value, Combi
   return value;
 }
 
+static unsigned pack_pair(float low, float high, half_t) { return to_half(low).bits | (unsigned)to_half(high).bits << 16; }
+static unsigned pack_pair(float low, float high, bf16_t) { return to_bf16(low).bits | (unsigned)to_bf16(high).bits << 16; }
+static float exp_fast(float a) { return exp2f(a * 1.44269504f); }
+
 // Copies land when they are waited for, at the latest: here at once, with their alignment checked.
 template <int BYTES, typename T> void copy_async(T* to, const T* buffer, int offset, bool valid) {
   const T* from = buffer + (valid ? offset : 0);
