@@ -12,6 +12,7 @@ import type { TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
 import { orderChannels } from '../passes/channel_order.ts';
 import { fuse } from '../passes/fuse.ts';
+import { fuseAttention } from '../passes/fuse_attention.ts';
 import { type CompiledModule, compileModule } from '../passes/link.ts';
 import { saturate } from '../passes/saturate.ts';
 import { schedule } from '../passes/schedule.ts';
@@ -134,7 +135,7 @@ export class SourceModel implements Model {
 /** A module with a schedule for the target on every kernel, each verified. */
 export function scheduleModule(module: Module, targetName: string): Module {
   const target = targetOf(targetName);
-  const scheduled = schedule(orderChannels(module, target), target);
+  const scheduled = schedule(orderChannels(fuseAttention(module, target), target), target);
   const problems = scheduled.calls.flatMap((call) => verifyKernel(call.kernel, target));
   if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
   return scheduled;
