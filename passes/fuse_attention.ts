@@ -2,7 +2,7 @@
  * @file The fuse-attention pass, for tensor cores: a matrix product, the softmax of its rows and a matrix product with the result become one
  * kernel, so that scores and weights never lie in memory. What it needs and does:
  *
- *   - scores and weights are read by nobody else, and all that is multiplied is of one 16-bit type;
+ *   - scores and weights are read by nobody else, weights at one place, and all that is multiplied is of one 16-bit type;
  *   - what stands between the first product and the softmax (scale, mask, cap) is taken over as it is, and a scaling of queries or keys
  *     before the product is done after it;
  *   - values that were rounded to 16 bits, and clamped to them, only because they lay in memory keep their 32 bits; weights are
@@ -11,7 +11,6 @@
  *
  * Results thus differ from those before by roundings.
  */
-
 import { affine, type Index, index } from '../ir/affine.ts';
 import { attentionOf } from '../ir/attention.ts';
 import { cast, constant, op, reduce, widen } from '../ir/build.ts';
@@ -22,7 +21,7 @@ import type { Module } from '../ir/module.ts';
 import type { Target } from '../ir/target.ts';
 import { reader } from '../ir/tensor.ts';
 import { dtypes } from '../ir/types.ts';
-import { freeIndices, rewriter, visitExprs } from '../ir/walk.ts';
+import { freeIndices, loadsIn, rewriter, visitExprs } from '../ir/walk.ts';
 import { attentionSchedule } from './attention_tile.ts';
 import { fuse, joined, valueAt } from './fuse.ts';
 import { unclamped } from './saturate.ts';
@@ -131,6 +130,8 @@ class Match {
     const scoring = contractionOf(first.kernel);
     const [key, ...others] = product.sum.over;
     if (!scoring || !multiplies16Bit(scoring) || !key || others.length > 0) return undefined;
+    const reads = loadsIn([product.store.value]).filter((l) => l.buffer === this.weights.buffer);
+    if (reads.length !== 1 || this.weights.pad !== undefined) return undefined;
     const rounded = this.#weightsOf(scoring);
     const row = rounded && this.#rowOf(rounded, key);
     const values = this.weights === product.a.load ? product.b : product.a;
