@@ -35,5 +35,6 @@ export {
 } from './driver/model.ts';
 export { makeTensor, type Tensor, type TypedArray, tensorOf, toNumbers } from './ir/tensor.ts';
 export { type DType, formatType, type TensorType } from './ir/types.ts';
+export type { Together } from './runtime/native.ts';
 export { RequestError, type RoundResult, type Tensors } from './runtime/program.ts';
 export { MissingToolchain } from './runtime/toolchain.ts';

@@ -2,7 +2,7 @@
  * @file Times the layers of ResNet-50 one by one on the GPU, f16, for one tenant and for several in one word; with `--sweep` under every
  * candidate schedule, which is what the estimate in passes/mma_tile.ts is held against.
  *
- *     node dist/bench/layers.js --width 1,8 [--sweep]
+ *     node dist/bench/layers.js --width 1,8 [--sweep] [--channels-first]
  *
  * Weights come from device memory, as in a model's round: as many copies take turns as exceed the L2 cache.
  */
@@ -15,7 +15,7 @@ import { type Contraction, contractionOf, volume } from '../ir/contraction.ts';
 import type { Kernel, MmaSchedule } from '../ir/kernel.ts';
 import { formatSchedule } from '../ir/print.ts';
 import { targetOf } from '../ir/target.ts';
-import { byteSize, type TensorType } from '../ir/types.ts';
+import { byteSize, elementCount, type TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
 import { estimateMma, mmaCandidates } from '../passes/mma_tile.ts';
 import { scheduleKernel } from '../passes/schedule.ts';
@@ -32,15 +32,34 @@ interface Layer {
   readonly flops: number;
 }
 
+const options = new Command('layers')
+  .option('--width <list>', 'tenants of a word', '1,8')
+  .option('--sweep', 'every candidate schedule', false)
+  .option('--json <file>', 'writes what was measured')
+  .option('--only <text>', 'layers whose name has this')
+  .option('--tier <tier>', 'generic or specialised', 'specialised')
+  .option('--channels-first', 'pictures are NCHW, as without the layout pass', false)
+  .parse()
+  .opts<{
+    width: string;
+    sweep: boolean;
+    only?: string;
+    json?: string;
+    tier: 'generic' | 'specialised';
+    channelsFirst: boolean;
+  }>();
+
 const conv = (times: number, side: number, shape: Omit<ConvShape, 'size'>): Layer => {
-  const kernel = convKernel({ ...shape, size: [side, side], dtype: 'f16' });
+  // The first layer reads the model's input, which stays NCHW.
+  const channelsLast = !options.channelsFirst && shape.channels % 8 === 0;
+  const kernel = convKernel({ ...shape, size: [side, side], dtype: 'f16', channelsLast });
   const { channels, outChannels, kernel: window, stride = 1, residual } = shape;
-  const out = kernel.outputs[0]!.shape;
+  const pixels = elementCount(kernel.outputs[0]!.shape) / shape.outChannels;
   return {
     name: `${side}² ${channels}→${outChannels} ${window[0]}x${window[1]}${stride > 1 ? `/${stride}` : ''}${residual ? ' +' : ''}`,
     times,
     kernel,
-    flops: 2 * out[1]! * out[2]! * out[3]! * channels * window[0] * window[1],
+    flops: 2 * pixels * outChannels * channels * window[0] * window[1],
   };
 };
 const point = (times: number, side: number, channels: number, outChannels: number, more = {}): Layer =>
@@ -87,15 +106,6 @@ const layers: readonly Layer[] = [
   },
 ];
 
-const options = new Command('layers')
-  .option('--width <list>', 'tenants of a word', '1,8')
-  .option('--sweep', 'every candidate schedule', false)
-  .option('--json <file>', 'writes what was measured')
-  .option('--only <text>', 'layers whose name has this')
-  .option('--tier <tier>', 'generic or specialised', 'specialised')
-  .parse()
-  .opts<{ width: string; sweep: boolean; only?: string; json?: string; tier: 'generic' | 'specialised' }>();
-
 const widths = options.width.split(',').map(Number);
 const device = loadNative().openCuda(0);
 const target = targetOf(device.target);
@@ -115,23 +125,26 @@ function filled(type: TensorType): NativeBuffer {
   return buffer;
 }
 
-async function build(kernel: Kernel): Promise<{ code: NativeFunction; threads: number }> {
-  const { entry, source, threads } = emitWord([classOf(kernel, options.tier)], target);
+async function build(
+  kernel: Kernel,
+): Promise<{ code: NativeFunction; threads: number; sharedBytes: number }> {
+  const { entry, source, threads, sharedBytes } = emitWord([classOf(kernel, options.tier)], target);
   const key = CodeCache.key(source, toolchain.identity);
   const path =
     (await cache.find(key, 'cubin')) ??
     (await cache.put(key, 'cubin', (file) => toolchain.compile(source, file)));
-  return { code: device.load(await CodeCache.read(path), entrySymbol(entry, target)), threads };
+  return { code: device.load(await CodeCache.read(path), entrySymbol(entry, target)), threads, sharedBytes };
 }
 
 /** Microseconds of one word of `width` tenants. */
 async function time(kernel: Kernel, width: number, copies: readonly Operands[][]): Promise<number> {
-  const { code, threads } = await build(kernel);
+  const { code, threads, sharedBytes } = await build(kernel);
   const sizes = classOf(kernel, options.tier).sizes.values;
   const blocks = virtualBlocks(kernel);
   const words = copies.map((tenants) => ({
     code,
     threads,
+    sharedBytes,
     slots: tenants.slice(0, width).map((operands, tenant) => ({
       tenant,
       body: 0,
@@ -152,7 +165,7 @@ async function time(kernel: Kernel, width: number, copies: readonly Operands[][]
 
 /** Candidates that the estimate gives a chance, at one width or another. */
 function likely(c: Contraction): MmaSchedule[] {
-  const all = [...mmaCandidates(c)];
+  const all = [...mmaCandidates(c, target)];
   const estimates = all.map((s) => widths.map((w) => estimateMma(c, s, w)));
   const least = widths.map((_, n) => Math.min(...estimates.map((e) => e[n]!)));
   return all.filter((_, i) => estimates[i]!.some((e, n) => e <= 4 * least[n]!));

@@ -6,6 +6,8 @@ import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../compiler/errors.ts';
 import { cudaTargets } from '../ir/target.ts';
+import { generated } from '../models/index.ts';
+import { bench, parseModes } from './bench.ts';
 import { compile } from './compile.ts';
 import { doctor } from './doctor.ts';
 import { dump, dumpPasses, stages } from './dump.ts';
@@ -37,6 +39,7 @@ const parser =
     }
   };
 const integer = parser<number>((text) => positiveInteger(text));
+const integers = parser<number[]>((text) => text.split(',').map(positiveInteger));
 const shape = parser<Shapes>((text, previous) => ({
   ...previous,
   ...Object.fromEntries([parseShape(text)]),
@@ -166,6 +169,49 @@ command
   .action(async (models, options) => {
     const target = options.target.length > 0 ? options.target : ['host'];
     exitCode = await compile(models, { ...options, target });
+  });
+
+command
+  .command('bench')
+  .description('measure throughput: tenants one after another, side by side, and coalesced')
+  .argument(
+    '<model...>',
+    `generated models (${Object.keys(generated).join(', ')}; mlp:width=64 with other sizes) or ONNX files; mlp*8 is eight of them`,
+  )
+  .option(
+    '--tenants <list>',
+    'how many times the list of models, each a tenant of its own',
+    integers,
+    [1, 2, 4, 8],
+  )
+  .option(
+    '--mode <modes>',
+    'turn: one after another; space: a stream a tenant; coalesced: one program of all',
+    parser((text) => parseModes(text)),
+    parseModes('turn,space,coalesced'),
+  )
+  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
+  .addOption(precision().default('fp32'))
+  .addOption(tier('auto'))
+  .option('--width <n>', 'most tenants that share a word (default: all)', integer)
+  .option('--seconds <s>', 'of rounds, for each mode and number of tenants', positiveNumber, 1)
+  .addOption(shapes())
+  .option(
+    '--tolerance <t>',
+    'largest error allowed, relative to the largest expected value (default: 1e-4, or 1e-2 for half floats)',
+    positiveNumber,
+  )
+  .option('--seed <n>', 'of weights and inputs', integer, 1)
+  .option('--top <n>', 'how many of the slowest kernels to print', integer, 8)
+  .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
+  .option('--json', 'print one JSON object', false)
+  .option('--plot <file>', 'write throughput against tenants as SVG')
+  .addHelpText(
+    'after',
+    '\nExample:\n  $ wideword bench resnet50 --tenants 1,2,4,8 --precision fp16 --plot resnet50.svg',
+  )
+  .action(async (models, options) => {
+    exitCode = await bench(models, options);
   });
 
 command

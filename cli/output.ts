@@ -54,8 +54,10 @@ export function table(rows: readonly (readonly (string | number)[])[]): string {
 }
 
 /** Milliseconds with as many digits as mean something. */
-export const formatMs = (ms: number): string =>
-  ms < 0.1 ? `${(ms * 1000).toFixed(1)} µs` : `${ms.toPrecision(3)} ms`;
+export function formatMs(ms: number): string {
+  if (ms < 0.1) return `${(ms * 1000).toFixed(1)} µs`;
+  return `${ms < 999.5 ? ms.toPrecision(3) : ms.toFixed(0)} ms`;
+}
 
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);

@@ -11,7 +11,7 @@ import type { Tensors } from '../runtime/program.ts';
 import { interpretTexts } from './interpret.ts';
 import { exitCodes, formatMs, median, progressBar, table } from './output.ts';
 import { type CliTenant, readTenants, type Shapes } from './tenants.ts';
-import { type Comparison, compare, inputsFor, outputsFor, tolerances } from './test_data.ts';
+import { type Comparison, compare, inputsFor, outputsFor, toleranceOf } from './test_data.ts';
 import { formatOutput, topValues } from './values.ts';
 
 export interface RunOptions {
@@ -129,8 +129,7 @@ function checked(t: CliTenant, outputs: Tensors, options: RunOptions): [string, 
   if (t.testData.outputs.length === 0) {
     throw new InputError(`${t.testData.folder} has no output_N.pb: there is nothing to check against`);
   }
-  const halves = [...t.model.inputs, ...t.model.outputs].some((p) => p.dtype === 'f16' || p.dtype === 'bf16');
-  const tolerance = options.tolerance ?? tolerances[halves || t.model.precision === 'fp16' ? 'half' : 'wide'];
+  const tolerance = options.tolerance ?? toleranceOf(t.model);
   return Object.entries(outputsFor(t.model, t.testData)).map(([name, expected]) => [
     `${t.name}/${name}`,
     compare(outputs[name]!, expected, tolerance),

@@ -41,7 +41,7 @@ export function parseModelSpec(spec: string): { readonly path: string; readonly 
 }
 
 /** The file's name, or its folder's where the file is just `model.onnx`. */
-function modelName(path: string): string {
+export function modelName(path: string): string {
   const name = basename(path, '.onnx');
   return name === 'model' ? basename(dirname(resolve(path))) : name;
 }
@@ -51,6 +51,18 @@ export function parseShape(text: string): [string, number[]] {
   const found = /^(.+)=(\d+(?:,\d+)*)?$/.exec(text);
   if (!found) throw new InputError(`--shape ${text}: expected NAME=D,D,…, such as --shape x=1,3,48,320`);
   return [found[1]!, (found[2] ?? '').split(',').filter(Boolean).map(Number)];
+}
+
+/** The given shapes that are of a model's inputs. */
+export function shapesFor(bytes: Uint8Array, path: string, shapes: Shapes): Shapes {
+  const inputs = new Set(readModel(bytes, path).inputs.map((i) => i.name));
+  return Object.fromEntries(Object.entries(shapes).filter(([input]) => inputs.has(input)));
+}
+
+/** Throws InputError if a shape was given for an input that no model has. */
+export function refuseUnused(inputs: ReadonlySet<string>): void {
+  for (const input of inputs)
+    throw new InputError(`--shape ${input}=…: no model here has an input '${input}'`);
 }
 
 /** Compiles (or reads) every model, and names its tenants: by file, with a number where there are several. */
@@ -81,10 +93,9 @@ export async function readTenants(specs: readonly string[], options: TenantOptio
     } else {
       const name = modelName(path);
       // Test data settles dimensions that the model leaves open; a --shape is for the models that have such an input.
-      const inputs = new Set(readModel(bytes, path).inputs.map((i) => i.name));
-      const given = Object.entries(options.shapes).filter(([input]) => inputs.has(input));
-      for (const [input] of given) unused.delete(input);
-      const shapes = { ...data?.shapes, ...Object.fromEntries(given) };
+      const given = shapesFor(bytes, path, options.shapes);
+      for (const input of Object.keys(given)) unused.delete(input);
+      const shapes = { ...data?.shapes, ...given };
       found = [
         { name, model: await compileModel(bytes, { name, shapes, precision: options.precision ?? 'fp32' }) },
       ];
@@ -93,8 +104,7 @@ export async function readTenants(specs: readonly string[], options: TenantOptio
       for (const t of found) unnamed.push({ ...t, ...(data && { testData: data }) });
     }
   }
-  for (const input of unused)
-    throw new InputError(`--shape ${input}=…: no model here has an input '${input}'`);
+  refuseUnused(unused);
   return { tenants: numbered(unnamed), ...(tier && { tier }) };
 }
 

@@ -92,6 +92,12 @@ export interface Comparison {
 /** Largest error allowed: for floats kept in 32 and in 16 bits; integers must be exact. */
 export const tolerances = { wide: 1e-4, half: 1e-2 } as const;
 
+/** The one that a model is held to: half floats anywhere in it make it the wider. */
+export function toleranceOf({ precision, inputs, outputs }: Model): number {
+  const isHalf = [...inputs, ...outputs].some((p) => p.dtype === 'f16' || p.dtype === 'bf16');
+  return tolerances[isHalf || precision === 'fp16' ? 'half' : 'wide'];
+}
+
 /** Compares an output with what is expected: exactly for integers, else within the tolerance, relative to the tensor's scale. */
 export function compare(got: Tensor, expected: Tensor, tolerance: number): Comparison {
   const [g, e] = [reader(got), reader(expected)];

@@ -7,23 +7,38 @@
 import { type Attention, attentionOf } from '../ir/attention.ts';
 import { buffer } from '../ir/build.ts';
 import type { AttentionSchedule, Store } from '../ir/kernel.ts';
-import { sumPitch } from '../ir/mma.ts';
+import { attentionSharedBytes, attentionStaging, sumPitch } from '../ir/mma.ts';
 import { storageType } from './c.ts';
-import { Staging } from './contraction_mma.ts';
+import { declareShared, StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
 export function writeAttention(w: KernelWriter, schedule: AttentionSchedule): void {
-  const { threads, tile, room } = schedule;
+  const { room } = schedule;
   const a = attentionOf(w.kernel);
   if (!a) throw new Error(`kernel ${w.kernel.name} is not attention`);
   openTile(w, schedule, a);
-  const features = { width: room.features, origin: '0', limit: 'FEATURES', batch: a.batch, threads };
-  const values = { ...features, width: room.values, limit: 'WIDTH' };
-  const keys = { depth: tile.keys, kLimit: 'KEYS' };
-  const queries = { depth: tile.queries, kLimit: 'QUERIES' };
-  const query = new Staging(w, { name: 'query', operand: a.q, ...features, k: a.query, ...queries });
-  const key = new Staging(w, { name: 'key', operand: a.k, ...features, k: [a.key], ...keys });
-  const value = new Staging(w, { name: 'value', operand: a.v, ...values, k: [a.valueKey], ...keys });
+  const plans = attentionStaging(a, schedule);
+  const stage = {
+    struct: 'Stage',
+    batch: a.batch,
+    origin: '0',
+    limit: 'FEATURES',
+    kLimit: 'KEYS',
+    depth: 'TK',
+  };
+  const start = { ...stage, struct: 'Start', kLimit: 'QUERIES', depth: 'TQ' };
+  const query = new StagedOperand(w, {
+    ...start,
+    name: 'query',
+    operand: a.q,
+    plan: plans.query,
+    k: a.query,
+  });
+  const key = new StagedOperand(w, { ...stage, name: 'key', operand: a.k, plan: plans.key, k: [a.key] });
+  const value = new StagedOperand(w, {
+    ...{ ...stage, limit: 'WIDTH' },
+    ...{ name: 'value', operand: a.v, plan: plans.value, k: [a.valueKey] },
+  });
   const staged = [key, value];
   const copied = staged.filter((o) => o.copies);
   const carried = staged.filter((o) => !o.copies);
@@ -35,14 +50,14 @@ export function writeAttention(w: KernelWriter, schedule: AttentionSchedule): vo
     `struct Result { float sums[TQ][${sumPitch(room.values)}]; float totals[TQ]; };  // after the last tile`,
   );
   w.line('union alignas(16) Shared { Stage stage[2]; Start start; Result result; };');
-  w.line('__shared__ Shared shared;');
+  declareShared(w, attentionSharedBytes(a, schedule));
   w.line('const int thread = (int)threadIdx.x, lane = thread % 32, warp = thread / 32;');
   for (const o of [query, key, value]) {
     w.line('');
     o.prepare();
   }
   w.line('');
-  const fill = (o: Staging, to: string, k0: string): void => {
+  const fill = (o: StagedOperand, to: string, k0: string): void => {
     if (o.copies) return w.line(`copy_${o.side}(${to}, ${k0});`);
     w.line(`load_${o.side}(${k0});`);
     w.line(`store_${o.side}(${to});`);

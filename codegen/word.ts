@@ -1,13 +1,17 @@
 /**
  * @file The C of a word: one function per kernel class in it, and an entry whose blocks find their slot in the table.
  */
-import { match } from 'ts-pattern';
+import { match, P } from 'ts-pattern';
+import { attentionOf } from '../ir/attention.ts';
 import type { KernelClass } from '../ir/class.ts';
+import { contractionOf } from '../ir/contraction.ts';
 import type { Kernel } from '../ir/kernel.ts';
+import { askedSharedBytes, attentionSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
 import type { Target } from '../ir/target.ts';
 import { writeAttention } from './attention.ts';
 import { writeContraction } from './contraction.ts';
 import { writeMma } from './contraction_mma.ts';
+import { withIdentifiers } from './identifiers.ts';
 import { writeMap } from './map.ts';
 import { preludeOf } from './prelude.ts';
 import { writeReduction } from './reduction.ts';
@@ -19,6 +23,8 @@ export interface WordSource {
   readonly source: string;
   /** Threads a block. */
   readonly threads: number;
+  /** Shared memory that a block asks for, in bytes, beside what the code declares. */
+  readonly sharedBytes: number;
 }
 
 /** Emits the code of a word whose slots are of the given classes; a slot's `body` is its class's place in the list. */
@@ -52,6 +58,7 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
     entry,
     source: [preludeOf(target.kind), ...bodies, main.join('\n'), exported(entry, target), ''].join('\n'),
     threads,
+    sharedBytes: Math.max(...classes.map((c) => sharedBytesOf(c.kernel))),
   };
 }
 
@@ -70,7 +77,7 @@ export const entrySymbol = (entry: string, target: Target): string =>
   target.kind === 'cuda' ? entry : `${entry}_blocks`;
 
 function emitBody(kernelClass: KernelClass, name: string): string {
-  const w = new KernelWriter(kernelClass);
+  const w = new KernelWriter(withIdentifiers(kernelClass));
   match(scheduleOf(kernelClass.kernel))
     .with({ skeleton: 'map' }, (s) => writeMap(w, s))
     .with({ skeleton: 'reduction' }, (s) => writeReduction(w, s))
@@ -92,6 +99,13 @@ function scheduleOf(kernel: Kernel): NonNullable<Kernel['schedule']> {
   if (!kernel.schedule) throw new Error(`kernel ${kernel.name} has no schedule: run the schedule pass first`);
   return kernel.schedule;
 }
+
+const sharedBytesOf = (kernel: Kernel): number =>
+  match(scheduleOf(kernel))
+    .with({ skeleton: 'mma' }, (s) => askedSharedBytes(mmaSharedBytes(contractionOf(kernel)!, s)))
+    .with({ skeleton: 'attention' }, (s) => askedSharedBytes(attentionSharedBytes(attentionOf(kernel)!, s)))
+    .with({ skeleton: P.union('map', 'reduction', 'contraction') }, () => 0)
+    .exhaustive();
 
 /** A kernel's name as C can have it. */
 const identifier = (name: string): string => name.replace(/[^A-Za-z0-9_]/g, '_').slice(0, 60);

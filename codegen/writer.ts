@@ -10,10 +10,11 @@ import { type Linear, linearize, type Statement } from '../ir/linearize.ts';
 import { combiners } from '../ir/ops.ts';
 import type { DType } from '../ir/types.ts';
 import { castTo, fromStorage, literal, scalarType, spellOp, storageType, toStorage } from './c.ts';
+import { isTaken } from './identifiers.ts';
 
-/** Names that the skeletons and the prologue use themselves, and short words of C++ that an index might be called. */
+/** Names that the skeletons and the prologue use themselves. */
 const reserved =
-  /^([xyv]\d+|(query|key|value)_.*|q0|most|score|queries|total|weights|more|whole|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNKQ]|[mn]0|k0|[A-Z]+|[ijse]|tx|ty|and|or|xor|not|if|do|for|int|new|try|asm|auto|bool|case|char|else|enum|goto|long|this|true|void|float|short|using|while)$/;
+  /^([xyv]\d+|(query|key|value)_.*|q0|most|score|queries|total|weights|more|whole|Stage|Start|Result|Shared|QUERIES|KEYS|FEATURES|WIDTH|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|run|lane|acc|start|u|e|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNKQ]|[mn]0|k0|[MNK]|[ijs]|tx|ty)$/;
 
 /** How a skeleton changes the way statements are written. */
 export interface StatementRules {
@@ -50,7 +51,7 @@ export class KernelWriter {
 
   /** Writes `head {`, the body one level deeper, `}`. */
   block(head: string, body: () => void, end = '}'): void {
-    this.line(`${head} {`);
+    this.line(head === '' ? '{' : `${head} {`);
     this.#indent++;
     body();
     this.#indent--;
@@ -73,10 +74,10 @@ export class KernelWriter {
 
   /** A fresh C name from a hint. */
   fresh(hint: string): string {
-    // Some numbered names are reserved however they are numbered.
-    const numbered = reserved.test(`${hint}_2`) ? `i_${hint}` : hint;
+    // Some names are reserved with all that begins like them.
+    const base = reserved.test(`${hint}_2`) ? `i_${hint}` : hint;
     let name = hint;
-    for (let n = 2; this.#taken.has(name) || reserved.test(name); n++) name = `${numbered}_${n}`;
+    for (let n = 2; this.#taken.has(name) || reserved.test(name) || isTaken(name); n++) name = `${base}_${n}`;
     this.#taken.add(name);
     return name;
   }

@@ -12,6 +12,7 @@ import { bytesOf, makeArray, makeTensor, type Tensor } from '../ir/tensor.ts';
 import { byteSize, type DType, dtypes } from '../ir/types.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
+import type { Launch } from '../runtime/program.ts';
 import { cpuIdentity } from '../runtime/toolchain.ts';
 import { type Progress, prepareCode, type TenantModel } from './code.ts';
 import { link } from './device.ts';
@@ -19,7 +20,7 @@ import { type CodeImage, type Model, type ModelPort, type Precision, readModelFi
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
-const formatVersion = 2;
+const formatVersion = 3;
 const headBytes = magic.length + 4 + 4 + 32;
 const blobAlignment = 64;
 
@@ -49,7 +50,7 @@ interface ModelIndex {
 interface CodeIndex extends Blob {
   readonly key: string;
   readonly entry: string;
-  readonly threads: number;
+  readonly launch: Launch;
 }
 
 interface Index {
@@ -97,9 +98,9 @@ export async function saveArtefact(
     const { words } = link(tenants, target, tier);
     const ready = await prepareCode(words, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
     code[target] = [];
-    for (const { key, entry, threads, path: file, image } of ready.code) {
+    for (const { key, entry, launch, path: file, image } of ready.code) {
       const bytes = image ?? (await CodeCache.read(file!));
-      code[target].push({ key, entry, threads, ...blobs.add(bytes) });
+      code[target].push({ key, entry, launch, ...blobs.add(bytes) });
     }
   }
   const index: Index = {
@@ -265,7 +266,9 @@ class ArtefactModel implements Model {
 
   codeOf(target: string, key: string): CodeImage | undefined {
     const found = this.whole.code[target]?.find((c) => c.key === key);
-    return found && { entry: found.entry, threads: found.threads, image: this.#bytes(found) };
+    if (!found) return undefined;
+    const { entry, launch } = found;
+    return { entry, launch, image: this.#bytes(found) };
   }
 
   #bytes({ offset, bytes }: Blob): Uint8Array {

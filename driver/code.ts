@@ -1,13 +1,15 @@
 /**
  * @file From words to loadable code: an image that came with a model, else the cache, else codegen and a compiler.
  */
-import { availableParallelism } from 'node:os';
 import { emitWord, entrySymbol } from '../codegen/word.ts';
 import { InputError } from '../compiler/errors.ts';
 import type { KernelClass } from '../ir/class.ts';
 import { codeKey, type Tenant, type Word } from '../ir/program.ts';
+import { rowContract } from '../ir/row_contract.ts';
 import { targetOf } from '../ir/target.ts';
 import { CodeCache } from '../runtime/cache.ts';
+import { inParallel } from '../runtime/parallel.ts';
+import type { Launch } from '../runtime/program.ts';
 import { type Toolchain, toolchainOf } from '../runtime/toolchain.ts';
 import type { CodeImage, Model } from './model.ts';
 
@@ -28,7 +30,7 @@ export interface ReadyCode {
   readonly entry: string;
   /** The name to look up in the loaded code. */
   readonly symbol: string;
-  readonly threads: number;
+  readonly launch: Launch;
   readonly path?: string;
   readonly image?: Uint8Array;
 }
@@ -93,13 +95,15 @@ export async function prepareCode(
     const shipped = models.map((m) => m.codeOf(target, key)).find((c) => c !== undefined);
     if (shipped) return finish(await fromImage(key, shipped, target, cache), 'shipped');
     toolchain ??= toolchainOf(target);
-    const { entry, source, threads } = emitWord(classesOf(word, models, target), targetOf(target));
+    const classes = classesOf(word, models, target);
+    const { entry, source, threads, sharedBytes } = emitWord(classes, targetOf(target));
     const { identity, extension } = toolchain;
     const name = CodeCache.key(source, identity);
     const found = await cache.find(name, extension);
     const path = found ?? (await cache.put(name, extension, (file) => toolchain!.compile(source, file)));
     const symbol = entrySymbol(entry, targetOf(target));
-    finish({ key, entry, symbol, threads, path }, found ? 'cached' : 'compiled');
+    const launch = { threads, sharedBytes, contracts: classes.map(rowContract) };
+    finish({ key, entry, symbol, launch, path }, found ? 'cached' : 'compiled');
   };
   await inParallel(wanted, prepare);
   return { code, ...counts };
@@ -112,26 +116,10 @@ async function fromImage(
   target: string,
   cache: CodeCache,
 ): Promise<ReadyCode> {
-  const { image, threads, entry } = shipped;
-  const base = { key, entry, threads, symbol: entrySymbol(entry, targetOf(target)) };
+  const { image, launch, entry } = shipped;
+  const base = { key, entry, launch, symbol: entrySymbol(entry, targetOf(target)) };
   if (target !== 'host') return { ...base, image };
   const name = CodeCache.key(Buffer.from(image).toString('base64'));
   const path = (await cache.find(name, 'so')) ?? (await cache.put(name, 'so', image));
   return { ...base, path };
-}
-
-/** Runs the work on all items, as many at once as there are cores; the first failure ends it. */
-async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const queue = items.values();
-  let failed = false;
-  const worker = async (): Promise<void> => {
-    for (const item of queue) {
-      if (failed) return;
-      await work(item).catch((error) => {
-        failed = true;
-        throw error;
-      });
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(items.length, availableParallelism()) }, worker));
 }

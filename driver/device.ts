@@ -7,7 +7,7 @@ import type { KernelClass } from '../ir/class.ts';
 import type { Program as IrProgram, Tenant, Word, WordPlan } from '../ir/program.ts';
 import { coalesce, type TierChoice, tiers, timeMultiplexed } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
-import { loadNative, type NativeDevice } from '../runtime/native.ts';
+import { loadNative, type NativeDevice, type NativeFunction, type Together } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
 import { type CodeResult, type Progress, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
 
@@ -25,6 +25,8 @@ export interface DeviceOptions {
 export interface LoadOptions {
   /** Default `generic`: fewest kernels to compile, and tenants of different sizes coalesce. */
   readonly tier?: TierChoice;
+  /** Most tenants that share a word. Default: as many as there are. Results do not depend on it. */
+  readonly width?: number;
   readonly onProgress?: (p: Progress) => void;
 }
 
@@ -52,6 +54,8 @@ export async function openDevice(kind: DeviceKind = 'auto', options: DeviceOptio
 /** An open device. Programs loaded on it are independent: loading or closing one never disturbs another. */
 export class Device {
   readonly #programs = new Set<Program>();
+  /** Code that some program still uses, by where it is cached: programs of the same kernels share it. */
+  readonly #functions = new Map<string, WeakRef<NativeFunction>>();
 
   constructor(
     private readonly native: NativeDevice,
@@ -80,14 +84,14 @@ export class Device {
     if (tenants.length === 0) throw new RangeError('a program needs at least one tenant');
     if (options.tier && !tiers.includes(options.tier))
       throw new RangeError(`no tier '${options.tier}': ${tiers.join(', ')}`);
-    const plan = link(tenants, this.target, options.tier);
+    if (options.width !== undefined && !(options.width >= 1))
+      throw new RangeError(`a word has at least one slot, not ${options.width}`);
+    const plan = link(tenants, this.target, options.tier, options.width);
     const result = await prepareCode(plan.words, tenants, this.target, this.cache, options.onProgress);
     const code = new Map<string, LoadedCode>();
     for (const ready of result.code) {
-      code.set(ready.key, {
-        code: this.native.load(await this.#loadable(ready), ready.symbol),
-        threads: ready.threads,
-      });
+      const { key, launch } = ready;
+      code.set(key, { code: await this.#loaded(ready), launch });
     }
     const kernelsLowered = tenants.reduce((n, t) => n + t.model.kernelsLowered, 0);
     const program = new Program(this.native, plan, code, result, kernelsLowered, () =>
@@ -95,6 +99,22 @@ export class Device {
     );
     this.#programs.add(program);
     return program;
+  }
+
+  /**
+   * Device milliseconds of each of `rounds` rounds of distinct programs, one behind the other or side by side, each on a stream of its
+   * own; from before the first launch to the end of the last. Every tenant computes on whatever its inputs hold.
+   */
+  time(programs: readonly Program[], together: Together, rounds = 10): Promise<number[]> {
+    return Program.timeTogether(this.native, programs, together, rounds);
+  }
+
+  async #loaded(ready: ReadyCode): Promise<NativeFunction> {
+    const known = ready.path === undefined ? undefined : this.#functions.get(ready.path)?.deref();
+    if (known) return known;
+    const made = this.native.load(await this.#loadable(ready), ready.symbol);
+    if (ready.path !== undefined) this.#functions.set(ready.path, new WeakRef(made));
+    return made;
   }
 
   /** The host opens a library by its path; the CUDA driver takes a cubin's bytes. */
@@ -115,9 +135,10 @@ export function link(
   tenants: readonly TenantModel[],
   target: string,
   tier: TierChoice = 'generic',
+  width?: number,
 ): WordPlan {
   const linked = tenants.map(({ name, model }): Tenant => ({ name, model: model.compiledFor(target) }));
-  return { tenants: linked, words: coalesce(linked, tier) };
+  return { tenants: linked, words: coalesce(linked, tier, width) };
 }
 
 /** The same with the kernels of all classes, to print or to interpret. Every tenant's model must be compiled from its source. */
@@ -193,6 +214,35 @@ export class Program {
   /** Device milliseconds of each of `rounds` rounds of all tenants, coalesced or with the same code one tenant after another. */
   time(mode: TimeMode = 'coalesced', rounds = 10): Promise<number[]> {
     return this.#loaded.time(rounds, mode === 'coalesced' ? undefined : this.#inTurn());
+  }
+
+  /** Device milliseconds of each word (`plan.words`) by itself, in each of `rounds` rounds of all tenants. */
+  timeWords(rounds = 10): Promise<number[][]> {
+    return this.#loaded.timeWords(rounds);
+  }
+
+  /** Puts inputs where timed rounds find them, without running one. Throws RequestError for one that does not fit. */
+  setInputs(requests: { readonly [tenant: string]: Tensors }): void {
+    this.#loaded.setInputs(requests);
+  }
+
+  /** What the last round, timed or not, left in all tenants' outputs. */
+  readOutputs(): RoundResult['outputs'] {
+    return this.#loaded.readOutputs();
+  }
+
+  static timeTogether(
+    native: NativeDevice,
+    programs: readonly Program[],
+    together: Together,
+    rounds: number,
+  ): Promise<number[]> {
+    return LoadedProgram.timeTogether(
+      native,
+      programs.map((p) => p.#loaded),
+      together,
+      rounds,
+    );
   }
 
   close(): void {

@@ -13,9 +13,11 @@ import { verifyKernel } from '../ir/verify.ts';
 import { orderChannels } from '../passes/channel_order.ts';
 import { fuse } from '../passes/fuse.ts';
 import { fuseAttention } from '../passes/fuse_attention.ts';
+import { layOut } from '../passes/layout.ts';
 import { type CompiledModule, compileModule } from '../passes/link.ts';
 import { saturate } from '../passes/saturate.ts';
 import { schedule } from '../passes/schedule.ts';
+import type { Launch } from '../runtime/program.ts';
 
 export type Precision = 'fp32' | 'fp16';
 
@@ -36,7 +38,7 @@ export interface ModelPort extends TensorType {
 /** Compiled code by `codeKey`, as artefacts carry it. */
 export interface CodeImage {
   readonly entry: string;
-  readonly threads: number;
+  readonly launch: Launch;
   readonly image: Uint8Array;
 }
 
@@ -135,7 +137,7 @@ export class SourceModel implements Model {
 /** A module with a schedule for the target on every kernel, each verified. */
 export function scheduleModule(module: Module, targetName: string): Module {
   const target = targetOf(targetName);
-  const scheduled = schedule(orderChannels(fuseAttention(module, target), target), target);
+  const scheduled = schedule(orderChannels(layOut(fuseAttention(module, target), target), target), target);
   const problems = scheduled.calls.flatMap((call) => verifyKernel(call.kernel, target));
   if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
   return scheduled;

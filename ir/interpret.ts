@@ -10,16 +10,24 @@ import type { Buffer, Expr, Kernel, Load } from './kernel.ts';
 import { combiners, opInfo } from './ops.ts';
 import type { BlockRange } from './program.ts';
 import { castValue, makeTensor, reader, roundTo, type Tensor, writer } from './tensor.ts';
-import { elementCount, rowMajorStrides } from './types.ts';
+import { type DType, dtypes, elementCount, rowMajorStrides } from './types.ts';
 import { childrenOf, freeIndices } from './walk.ts';
 
 type Thunk = () => number;
+
+/**
+ * What to make of a result that devices may give otherwise: of an `approximate` operation, a step of a float sum or product (whose order
+ * is the schedule's), the sign of a zero that is the greater or lesser of two, an integer beyond 2^53.
+ */
+export type Noise = (value: number, dtype: DType) => number;
 
 export interface InterpretOptions {
   /** Where results go, one for each of `kernel.outputs`; new tensors by default. They may share memory with inputs. */
   readonly outputs?: readonly Tensor[];
   /** Runs only the points of these virtual blocks; the kernel then needs a schedule. */
   readonly blocks?: BlockRange;
+  /** Disturbs what devices need not agree on: shows how far results depend on it. */
+  readonly noise?: Noise | undefined;
 }
 
 /**
@@ -30,7 +38,7 @@ export interface InterpretOptions {
 export function interpretKernel(
   kernel: Kernel,
   inputs: readonly Tensor[],
-  { outputs: given, blocks }: InterpretOptions = {},
+  { outputs: given, blocks, noise }: InterpretOptions = {},
 ): Tensor[] {
   const tensors = new Map<Buffer, Tensor>();
   kernel.inputs.forEach((b, i) => {
@@ -43,7 +51,7 @@ export function interpretKernel(
   const outputs = kernel.outputs.map((b, i) => given?.[i] ?? makeTensor(b.dtype, b.shape));
   kernel.outputs.forEach((b, i) => tensors.set(b, outputs[i]!));
 
-  const machine = new Machine(tensors, kernel);
+  const machine = new Machine(tensors, kernel, noise);
   const stores = kernel.stores.map((s) => {
     const value = machine.compile(s.value);
     const offset = machine.offset(s.at, rowMajorStrides(s.buffer.shape));
@@ -67,7 +75,11 @@ class Machine {
   readonly #parents = new Map<Expr, number>();
   readonly #free = freeIndices();
 
-  constructor(tensors: ReadonlyMap<Buffer, Tensor>, kernel: Kernel) {
+  constructor(
+    tensors: ReadonlyMap<Buffer, Tensor>,
+    kernel: Kernel,
+    private readonly noise: Noise | undefined,
+  ) {
     this.#tensors = tensors;
     const count = (e: Expr): void => {
       const n = (this.#parents.get(e) ?? 0) + 1;
@@ -119,7 +131,7 @@ class Machine {
   compile(e: Expr): Thunk {
     const known = this.#compiled.get(e);
     if (known) return known;
-    const thunk = this.#shared(e, this.#build(e));
+    const thunk = this.#shared(e, this.#disturbed(e, this.#build(e)));
     this.#compiled.set(e, thunk);
     return thunk;
   }
@@ -137,6 +149,25 @@ class Machine {
       value = thunk();
       valid = true;
       return value;
+    };
+  }
+
+  #disturbed(e: Expr, thunk: Thunk): Thunk {
+    const { noise } = this;
+    if (!noise || (e.kind !== 'op' && e.kind !== 'cast')) return thunk;
+    const { dtype } = e;
+    if (dtype === 'i64') {
+      return () => {
+        const value = thunk();
+        return Math.abs(value) > Number.MAX_SAFE_INTEGER ? noise(value, dtype) : value;
+      };
+    }
+    if (e.kind === 'cast' || dtypes[dtype].kind !== 'float') return thunk;
+    if (opInfo(e.op).approximate) return () => roundTo(dtype, noise(thunk(), dtype));
+    if (e.op !== 'max' && e.op !== 'min') return thunk;
+    return () => {
+      const value = thunk();
+      return value === 0 && noise(1, dtype) < 1 ? -value : value;
     };
   }
 
@@ -168,10 +199,16 @@ class Machine {
         const { evaluate } = opInfo(op);
         const body = this.compile(e.body);
         const { dtype } = e;
+        const isOrdered = dtypes[dtype].kind === 'float' && (e.combine === 'sum' || e.combine === 'prod');
+        const noise = isOrdered ? this.noise : undefined;
         let acc = 0;
-        const run = this.loop(e.over, () => {
+        const step = (): void => {
           acc = roundTo(dtype, evaluate(dtype, acc, body(), 0));
-        });
+        };
+        const disturbedStep = (): void => {
+          acc = roundTo(dtype, noise!(evaluate(dtype, acc, noise!(body(), dtype), 0), dtype));
+        };
+        const run = this.loop(e.over, noise ? disturbedStep : step);
         return () => {
           acc = start(dtype);
           run();

@@ -1,35 +1,110 @@
 /**
- * @file Shapes of the tensor-core skeleton that follow from its schedule: what the schedule pass, the verifier and codegen agree on.
+ * @file Shapes of the tensor-core skeletons that follow from a kernel and its schedule: what the schedule pass, the verifier and codegen agree
+ * on.
  */
+import type { Attention } from './attention.ts';
+import { type Contraction, hasWholeSteps, type Operand } from './contraction.ts';
 import type { AttentionSchedule, MmaSchedule } from './kernel.ts';
 
-/** Static shared memory of a block, on every CUDA target. */
-export const maxSharedBytes = 48 * 1024;
+/** Shared memory that a block has without asking, on every CUDA target: all that code can declare. */
+const declaredBytes = 48 * 1024;
 
-/** Elements from one staged row to the next: padded, so that 16 bytes of each of eight rows lie in different banks. */
-export const rowPitch = (elements: number): number => (elements % 16 === 0 ? elements + 8 : elements);
+/** How a group of threads brings one step of an operand to shared memory. */
+export interface Staging {
+  /** True if a row of the tile is one k with its positions; false if it is one position with a step of k. */
+  readonly kMajor: boolean;
+  /** True if vectors are copied past the registers; false if pairs of elements pass through them. */
+  readonly copies: boolean;
+  /** True if no step crosses from one value of the outer indices of k to another. */
+  readonly wholeSteps: boolean;
+  /** Elements that a thread moves together. */
+  readonly unit: number;
+  /** Rows of the tile, and elements from one to the next. */
+  readonly rows: number;
+  readonly pitch: number;
+  /** Threads along a row; rows from one of a thread's rows to its next; rows that each thread looks after. */
+  readonly across: number;
+  readonly down: number;
+  readonly count: number;
+}
+
+/** How an operand's tile of `width` positions by `depth` values of k is staged. */
+function stagingOf(o: Operand, width: number, depth: number, threads: number): Staging {
+  const kMajor = o.positionFast;
+  const [length, rows] = kMajor ? [width, depth] : [depth, width];
+  const unit = Math.max(2, o.vector);
+  const across = length / unit;
+  const down = threads / across;
+  // Rows of k-major tiles are padded, so that 16 bytes of each of eight rows lie in different banks; the others are swizzled.
+  const pitch = kMajor ? rowPitch(length) : length;
+  const wholeSteps = hasWholeSteps(o, depth);
+  const count = Math.ceil(rows / down);
+  return { kMajor, copies: o.vector > 1, wholeSteps, unit, rows, pitch, across, down, count };
+}
+
+/** How each segment's threads stage the operands of a contraction. */
+export function contractionStaging({ a, b }: Contraction, { tile, warps }: MmaSchedule) {
+  const threads = 32 * warps.m * warps.n;
+  return { a: stagingOf(a, tile.m, tile.k, threads), b: stagingOf(b, tile.n, tile.k, threads) };
+}
+
+/** How a block's threads stage the operands of attention. */
+export function attentionStaging({ q, k, v }: Attention, { threads, tile, room }: AttentionSchedule) {
+  return {
+    query: stagingOf(q, room.features, tile.queries, threads),
+    key: stagingOf(k, room.features, tile.keys, threads),
+    value: stagingOf(v, room.values, tile.keys, threads),
+  };
+}
+
+/** True if threads share out the rows of all tiles evenly. */
+export const sharesRows = (stagings: { readonly [name: string]: Staging }): boolean =>
+  Object.values(stagings).every(
+    ({ across, down }) => Number.isInteger(across) && Number.isInteger(down) && down >= 1,
+  );
+
+const rowPitch = (elements: number): number => (elements % 16 === 0 ? elements + 8 : elements);
 
 /** Floats from one row of sums to the next: padded, so that a warp's fragments lie in different banks. */
 export const sumPitch = (m: number): number => m + 8;
 
-/** Bytes of a block's shared memory: the stages, or (after the last) 16 rows of sums for each warp. */
-export function mmaSharedBytes({ tile, warps, stages, segments }: MmaSchedule): number {
-  // An operand is staged as rows of k or as columns of it; the wider of both, as which it is depends on the kernel.
-  const side = (width: number): number => 2 * Math.max(tile.k * rowPitch(width), width * rowPitch(tile.k));
-  const staged = segments * stages * (side(tile.m) + side(tile.n));
-  const sums = 4 * segments * 16 * warps.n * sumPitch(tile.m);
-  return Math.max(staged, sums);
+/** Bytes of a tile. */
+const tileBytes = ({ rows, pitch }: Staging): number => 2 * rows * pitch;
+
+/** Bytes of all stages of both operands. */
+function stagedBytes(c: Contraction, s: MmaSchedule): number {
+  const { a, b } = contractionStaging(c, s);
+  return s.segments * s.stages * (tileBytes(a) + tileBytes(b));
 }
+
+/** Bytes of the sums when each warp puts down 16 rows of its own. */
+const sumBytes = ({ tile, warps, segments }: MmaSchedule): number =>
+  4 * segments * 16 * warps.n * sumPitch(tile.m);
+
+/**
+ * How often 16 rows each warp puts down at once in the epilogue, where the stages were: all of them, or in as few rounds as their memory
+ * allows.
+ */
+export function sumParts(c: Contraction, s: MmaSchedule): number {
+  const all = s.tile.n / s.warps.n / 16;
+  const room = Math.max(1, Math.floor(stagedBytes(c, s) / sumBytes(s)));
+  return Math.ceil(all / Math.ceil(all / room));
+}
+
+/** Bytes of a block's shared memory: the stages, or (after the last) the sums. */
+export const mmaSharedBytes = (c: Contraction, s: MmaSchedule): number =>
+  Math.max(stagedBytes(c, s), sumBytes(s) * sumParts(c, s));
 
 /**
  * Bytes of a block's shared memory: two stages of keys and values; the queries before the second stage, and the results after the
  * last lie in the same place.
  */
-export function attentionSharedBytes({ tile, room }: AttentionSchedule): number {
-  // As above, the wider of both ways in which a tile may lie.
-  const lying = (rows: number, columns: number): number =>
-    2 * Math.max(rows * rowPitch(columns), columns * rowPitch(rows));
-  const stage = lying(tile.keys, room.features) + lying(tile.keys, room.values);
-  const results = 4 * tile.queries * (sumPitch(room.values) + 1);
-  return Math.max(stage + Math.max(stage, lying(tile.queries, room.features)), results);
+export function attentionSharedBytes(a: Attention, s: AttentionSchedule): number {
+  const { query, key, value } = attentionStaging(a, s);
+  const stage = tileBytes(key) + tileBytes(value);
+  const results = 4 * s.tile.queries * (sumPitch(s.room.values) + 1);
+  return Math.max(stage + Math.max(stage, tileBytes(query)), results);
 }
+
+/** What of its shared memory a block must ask for when it is launched: all, if it is more than code can declare. */
+export const askedSharedBytes = (bytes: number): number => (bytes > declaredBytes ? bytes : 0);

@@ -15,6 +15,8 @@ interface OpInfo {
   readonly gives: 'same' | 'i1';
   /** The meaning on numbers, before rounding to the result type. `dtype` is the operands' type. */
   readonly evaluate: (dtype: DType, a: number, b: number, c: number) => number;
+  /** Devices round it to within a few units in the last place, each in its own way; all else is exactly rounded everywhere. */
+  readonly approximate?: true;
   readonly doc: string;
 }
 
@@ -24,6 +26,11 @@ const float = (doc: string, f: (a: number) => number): OpInfo => ({
   gives: 'same',
   evaluate: (_, a) => f(a),
   doc,
+});
+
+const approximate = (doc: string, f: (a: number) => number): OpInfo => ({
+  ...float(doc, f),
+  approximate: true,
 });
 
 const binary = (
@@ -60,21 +67,21 @@ export const scalarOps = {
   abs: { arity: 1, takes: 'number', gives: 'same', evaluate: (_, a) => Math.abs(a), doc: 'absolute value' },
   sign: { arity: 1, takes: 'number', gives: 'same', evaluate: (_, a) => Math.sign(a), doc: '-1, 0 or 1' },
   sqrt: float('square root', Math.sqrt),
-  exp: float('e to the power a', Math.exp),
-  log: float('natural logarithm', Math.log),
-  sin: float('sine', Math.sin),
-  cos: float('cosine', Math.cos),
-  tan: float('tangent', Math.tan),
-  asin: float('inverse sine', Math.asin),
-  acos: float('inverse cosine', Math.acos),
-  atan: float('inverse tangent', Math.atan),
-  sinh: float('hyperbolic sine', Math.sinh),
-  cosh: float('hyperbolic cosine', Math.cosh),
-  tanh: float('hyperbolic tangent', Math.tanh),
-  asinh: float('inverse hyperbolic sine', Math.asinh),
-  acosh: float('inverse hyperbolic cosine', Math.acosh),
-  atanh: float('inverse hyperbolic tangent', Math.atanh),
-  erf: float('the error function', erf),
+  exp: approximate('e to the power a', Math.exp),
+  log: approximate('natural logarithm', Math.log),
+  sin: approximate('sine', Math.sin),
+  cos: approximate('cosine', Math.cos),
+  tan: approximate('tangent', Math.tan),
+  asin: approximate('inverse sine', Math.asin),
+  acos: approximate('inverse cosine', Math.acos),
+  atan: approximate('inverse tangent', Math.atan),
+  sinh: approximate('hyperbolic sine', Math.sinh),
+  cosh: approximate('hyperbolic cosine', Math.cosh),
+  tanh: approximate('hyperbolic tangent', Math.tanh),
+  asinh: approximate('inverse hyperbolic sine', Math.asinh),
+  acosh: approximate('inverse hyperbolic cosine', Math.acosh),
+  atanh: approximate('inverse hyperbolic tangent', Math.atanh),
+  erf: approximate('the error function', erf),
   floor: float('round towards minus infinity', Math.floor),
   ceil: float('round towards plus infinity', Math.ceil),
   round: float('round to nearest, ties to even', roundHalfEven),
@@ -99,7 +106,7 @@ export const scalarOps = {
     "remainder with the dividend's sign (C's % and fmod); 0 when divided by an integer 0",
     (dtype, a, b) => (b === 0 && dtypes[dtype].kind === 'int' ? 0 : a % b),
   ),
-  pow: binary('float', 'a to the power b', (_, a, b) => a ** b),
+  pow: { ...binary('float', 'a to the power b', (_, a, b) => a ** b), approximate: true },
   max: binary('any', 'the greater; NaN if either is', (_, a, b) => Math.max(a, b)),
   min: binary('any', 'the lesser; NaN if either is', (_, a, b) => Math.min(a, b)),
   bitand: bitwise(

@@ -8,6 +8,7 @@ import { word as bareOrQuoted, quote, symbol, uniqueNames } from './names.ts';
 import { formatLoc, printKernel } from './print.ts';
 import { indented, type PrintOptions } from './print_module.ts';
 import type { CompiledModel, Place, Program, Slot, Task, Word } from './program.ts';
+import { formatLaw, rowContract } from './row_contract.ts';
 import { byteSize, formatType } from './types.ts';
 
 export function printProgram(program: Program, { inline = inlineElements }: PrintOptions = {}): string {
@@ -24,7 +25,9 @@ export function printProgram(program: Program, { inline = inlineElements }: Prin
     ...[...classes].map((c) => {
       const names = openSizeNames(c).map(bareOrQuoted);
       const sizes = names.length > 0 ? ` sizes (${names.join(', ')})` : '';
-      return `class ${classSymbol(c)} ${c.tier}${sizes}\n${printKernel(c.kernel)}`;
+      // What the sizes must be follows from the kernel, so it is said to people only.
+      const laws = rowContract(c).laws.map((law) => `; ${formatLaw(law, names)}\n`);
+      return `class ${classSymbol(c)} ${c.tier}${sizes}\n${laws.join('')}${printKernel(c.kernel)}`;
     }),
     ...models.map((m, n) => printModel(m, n, inline, classOfTask, classSymbol)),
     program.tenants.map((t) => `tenant ${quote(t.name)} = model ${models.indexOf(t.model)}`).join('\n'),

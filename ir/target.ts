@@ -15,6 +15,8 @@ export interface Target {
   readonly maxThreads: number;
   /** Shared memory that a block has without asking for more. */
   readonly sharedBytes: number;
+  /** The most that it can ask for. */
+  readonly mostSharedBytes: number;
   /** Registers that a thread can name. */
   readonly registers: number;
 }
@@ -29,6 +31,7 @@ export const hostTarget: Target = {
   mma: false,
   maxThreads: 1,
   sharedBytes: unlimited,
+  mostSharedBytes: unlimited,
   registers: unlimited,
 };
 
@@ -42,6 +45,18 @@ const cudaLimits = {
   registers: 255,
 };
 
+/** Shared memory that a block can ask for, in KB; the least of them where nothing is said. */
+const mostSharedKb = new Map([
+  [80, 163],
+  [87, 163],
+  [90, 227],
+  [100, 227],
+  [103, 227],
+]);
+const leastOfMost = 99;
+/** What a block can ask for on any target, in bytes. */
+export const mostSharedBytes = Math.max(...mostSharedKb.values()) * 1024;
+
 /** The CUDA targets that `wideword compile` offers. Others of the form `sm_NN` work too, where NVRTC knows them. */
 export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
 
@@ -52,5 +67,6 @@ export function targetOf(name: string): Target {
   if (version === undefined || Number(version) < 80) {
     throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
   }
-  return { name, kind: 'cuda', ...cudaLimits };
+  const most = (mostSharedKb.get(Number(version)) ?? leastOfMost) * 1024;
+  return { name, kind: 'cuda', ...cudaLimits, mostSharedBytes: most };
 }

@@ -2,11 +2,17 @@
  * @file The laws of schedules: what a skeleton can run, and what fits a target.
  */
 import { attentionOf } from './attention.ts';
-import { contractionOf, multiplies16Bit, type Operand } from './contraction.ts';
+import { contractionOf, multiplies16Bit } from './contraction.ts';
 import type { AttentionSchedule, ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
-import { attentionSharedBytes, maxSharedBytes, mmaSharedBytes } from './mma.ts';
+import {
+  attentionSharedBytes,
+  attentionStaging,
+  contractionStaging,
+  mmaSharedBytes,
+  sharesRows,
+} from './mma.ts';
 import type { Say } from './problem.ts';
-import type { Target } from './target.ts';
+import { mostSharedBytes, type Target } from './target.ts';
 
 export function verifySchedule(
   kernel: Kernel,
@@ -89,7 +95,6 @@ function verifyMma(
 ): void {
   const { threads, tile, warps, stages, segments } = schedule;
   const group = 32 * warps.m * warps.n;
-  const bytes = mmaSharedBytes(schedule);
   if (target && !target.mma) complain(`${target.name} has no tensor cores`);
   if (group * segments !== threads)
     complain(`${segments} segments of ${group} threads are not ${threads} threads`);
@@ -98,12 +103,26 @@ function verifyMma(
     complain(
       `a tile of ${tile.m}x${tile.n}x${tile.k} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`,
     );
-  if ([tile.m, tile.n, tile.k].some((side) => group % Math.min(group, side / 2) !== 0 || side / 2 > group))
-    complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
-  if (bytes > maxSharedBytes) complain(`${bytes} bytes of shared memory, a block has ${maxSharedBytes}`);
   const c = contractionOf(kernel);
-  if (!c || !multiplies16Bit(c))
+  if (!c || !multiplies16Bit(c)) {
     complain('only contractions of two f16 or two bf16 operands run on tensor cores');
+    return;
+  }
+  if (!sharesRows(contractionStaging(c, schedule)))
+    complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
+  verifySharedBytes(mmaSharedBytes(c, schedule), target, complain);
+}
+
+function verifySharedBytes(
+  bytes: number,
+  target: Target | undefined,
+  complain: (text: string) => void,
+): void {
+  const most = target?.mostSharedBytes ?? mostSharedBytes;
+  if (bytes > most)
+    complain(
+      `${bytes} bytes of shared memory, a block${target ? ` of ${target.name}` : ''} has at most ${most}`,
+    );
 }
 
 function verifyAttention(
@@ -113,7 +132,6 @@ function verifyAttention(
   complain: (text: string) => void,
 ): void {
   const { threads, tile, room } = schedule;
-  const bytes = attentionSharedBytes(schedule);
   if (target && !target.mma) complain(`${target.name} has no tensor cores`);
   if (tile.queries !== threads / 2)
     complain(`a tile of ${tile.queries} queries: ${threads} threads take ${threads / 2}`);
@@ -121,7 +139,6 @@ function verifyAttention(
   if (tile.keys < 16 || room.features < 16 || room.values < 16 || sides.some((n) => !isPowerOfTwo(n)))
     complain('tile and room are not powers of two from 16');
   else if (Math.max(tile.keys, room.features, room.values) > 128) complain('a tile or room of more than 128');
-  if (bytes > maxSharedBytes) complain(`${bytes} bytes of shared memory, a block has ${maxSharedBytes}`);
   const a = attentionOf(kernel);
   if (!a) {
     complain('an attention schedule, but the kernel is no attention of 16-bit floats');
@@ -131,14 +148,9 @@ function verifyAttention(
     complain(
       `${a.features.extent} features and values of ${a.width.extent} have room for ${room.features} and ${room.values}`,
     );
-  const across = (o: Operand, positions: number, k: number): number =>
-    (o.positionFast ? positions : k) / Math.max(2, o.vector);
-  const rows = [
-    across(a.q, room.features, tile.queries),
-    across(a.k, room.features, tile.keys),
-    across(a.v, room.values, tile.keys),
-  ];
-  if (rows.some((n) => n > threads)) complain(`${threads} threads cannot share out the rows of a tile`);
+  if (!sharesRows(attentionStaging(a, schedule)))
+    complain(`${threads} threads cannot share out the rows of a tile`);
+  verifySharedBytes(attentionSharedBytes(a, schedule), target, complain);
 }
 
 const isPowerOfTwo = (n: number): boolean => Number.isInteger(Math.log2(n));

@@ -4,6 +4,7 @@
 import type { Attention } from '../ir/attention.ts';
 import { type Operand, volume } from '../ir/contraction.ts';
 import type { AttentionSchedule } from '../ir/kernel.ts';
+import { attentionStaging, sharesRows } from '../ir/mma.ts';
 import type { Target } from '../ir/target.ts';
 
 /** The least room there is, and the most; between them powers of two, so that any number of threads shares out a row. */
@@ -26,15 +27,8 @@ export function attentionSchedule(a: Attention, target: Target): AttentionSchedu
   const threads = 2 * queries;
   const carried = (o: Operand, room: number): number => (o.vector > 1 ? 0 : (keys * room) / threads);
   if (carried(a.k, features) + carried(a.v, values) > mostCarried) return undefined;
-  const across = (o: Operand, room: number, rows: number): number =>
-    (o.positionFast ? room : rows) / Math.max(2, o.vector);
-  const widest = Math.max(
-    across(a.q, features, queries),
-    across(a.k, features, keys),
-    across(a.v, values, keys),
-  );
-  if (widest > threads) return undefined;
-  return { skeleton: 'attention', threads, tile: { queries, keys }, room: { features, values } };
+  const s = { skeleton: 'attention', threads, tile: { queries, keys }, room: { features, values } } as const;
+  return sharesRows(attentionStaging(a, s)) ? s : undefined;
 }
 
 /** The least power of two that holds so many. */

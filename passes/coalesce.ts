@@ -15,9 +15,13 @@ export type TierChoice = (typeof tiers)[number];
 /**
  * List scheduling, longest remaining chain first: the next word is the class of the task whose tenant has most left to do, with
  * every other tenant's next task of that class. So tenants of one model march in step, and the tails of different models that
- * end alike are lined up.
+ * end alike are lined up. A word has at most `width` slots; those with most left to do come first.
  */
-export function coalesce(tenants: readonly Tenant[], tier: TierChoice): Word[] {
+export function coalesce(
+  tenants: readonly Tenant[],
+  tier: TierChoice,
+  width = Number.POSITIVE_INFINITY,
+): Word[] {
   const grouping: Tier = tier === 'specialised' ? 'specialised' : 'generic';
   const next = tenants.map(() => 0);
   const left = (tenant: number): number => tenants[tenant]!.model.tasks.length - next[tenant]!;
@@ -27,7 +31,11 @@ export function coalesce(tenants: readonly Tenant[], tier: TierChoice): Word[] {
     if (waiting.length === 0) return words;
     const keyOf = (t: number): string => tenants[t]!.model.tasks[next[t]!]!.classes[grouping];
     const leader = waiting.reduce((best, t) => (left(t) > left(best) ? t : best));
-    const members = waiting.filter((t) => keyOf(t) === keyOf(leader));
+    const members = waiting
+      .filter((t) => keyOf(t) === keyOf(leader))
+      .sort((a, b) => left(b) - left(a))
+      .slice(0, width)
+      .sort((a, b) => a - b);
     words.push(
       wordOf(
         tenants,

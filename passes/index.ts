@@ -11,9 +11,11 @@ import { coalesce, type TierChoice, tiers } from './coalesce.ts';
 import { constrain } from './constrain.ts';
 import { fuse } from './fuse.ts';
 import { fuseAttention } from './fuse_attention.ts';
+import { layOut } from './layout.ts';
 import { linkModules } from './link.ts';
 import { saturate, saturateKernel } from './saturate.ts';
 import { schedule, scheduleKernel } from './schedule.ts';
+import { slice } from './slice.ts';
 
 /** A pass that does not fit what it is given: its name, its argument, or the text. */
 export class PassError extends RangeError {
@@ -69,6 +71,12 @@ export const passes = {
     kernel: same,
     module: fuseAttention,
   },
+  layout: {
+    on: 'modules',
+    doc: 'for tensor cores: store pictures between convolutions with their channels last',
+    kernel: same,
+    module: layOut,
+  },
   'channel-order': {
     on: 'modules',
     doc: 'for tensor cores: sum over channels inside of a window, and lay constant weights out in that order',
@@ -101,6 +109,12 @@ export const passes = {
     doc: 'give each slot at most N physical blocks',
     argument: 'N',
     program: (p, blocks) => ({ ...p, words: constrain(p.words, countOf('constrain', blocks)) }),
+  },
+  slice: {
+    on: 'program',
+    doc: 'run at most N virtual blocks of a slot in a word, and the rest in words behind it',
+    argument: 'N',
+    program: (p, blocks) => ({ ...p, words: slice(p.tenants, p.words, countOf('slice', blocks)) }),
   },
 } as const satisfies Record<string, Pass>;
 

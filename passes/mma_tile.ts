@@ -2,9 +2,10 @@
  * @file Picks the tile of a contraction on tensor cores: estimates every candidate's time on a GPU by counting what a block issues and how
  * many blocks run at once, and takes the least. The estimate looks at the kernel alone, as a tenant's bits depend on the choice.
  */
+import { indicesOf } from '../ir/affine.ts';
 import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
 import type { MmaSchedule } from '../ir/kernel.ts';
-import { maxSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
+import { contractionStaging, mmaSharedBytes, sharesRows } from '../ir/mma.ts';
 import type { Target } from '../ir/target.ts';
 
 /** Tiles, and how a group's warps share them out. */
@@ -28,6 +29,24 @@ const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
   { tile: { m: 16, n: 32, k: 32 }, warps: { m: 1, n: 1 } },
   { tile: { m: 32, n: 16, k: 32 }, warps: { m: 1, n: 1 } },
   { tile: { m: 16, n: 16, k: 32 }, warps: { m: 1, n: 1 } },
+  // With channels last n is pixels: 49, 196, 784 and 3,136 of them fill tiles of 48, 112, 208 and 224 better than powers of two.
+  { tile: { m: 128, n: 224, k: 64 }, warps: { m: 4, n: 2 } },
+  { tile: { m: 128, n: 224, k: 32 }, warps: { m: 4, n: 2 } },
+  { tile: { m: 64, n: 224, k: 64 }, warps: { m: 4, n: 2 } },
+  { tile: { m: 64, n: 224, k: 64 }, warps: { m: 2, n: 2 } },
+  { tile: { m: 64, n: 208, k: 64 }, warps: { m: 4, n: 1 } },
+  { tile: { m: 128, n: 112, k: 64 }, warps: { m: 4, n: 1 } },
+  { tile: { m: 128, n: 112, k: 64 }, warps: { m: 8, n: 1 } },
+  { tile: { m: 128, n: 112, k: 32 }, warps: { m: 4, n: 1 } },
+  { tile: { m: 64, n: 112, k: 64 }, warps: { m: 4, n: 1 } },
+  { tile: { m: 32, n: 112, k: 64 }, warps: { m: 2, n: 1 } },
+  { tile: { m: 128, n: 64, k: 64 }, warps: { m: 4, n: 1 } },
+  { tile: { m: 128, n: 48, k: 64 }, warps: { m: 4, n: 1 } },
+  { tile: { m: 64, n: 48, k: 64 }, warps: { m: 4, n: 1 } },
+  { tile: { m: 64, n: 48, k: 64 }, warps: { m: 2, n: 1 } },
+  { tile: { m: 64, n: 32, k: 64 }, warps: { m: 2, n: 1 } },
+  { tile: { m: 32, n: 48, k: 64 }, warps: { m: 2, n: 1 } },
+  { tile: { m: 128, n: 128, k: 64 }, warps: { m: 4, n: 2 } },
 ];
 
 /** How many copies of the kernel run side by side in the estimate: a tenant alone, and a word that is worth its name. */
@@ -48,8 +67,9 @@ const machine = {
   issue: 128,
   /** Multiplications a clock that mma.sync reaches. */
   multiply: 1100,
-  /** Bytes a clock from the L2 cache. */
+  /** Bytes a clock from the L2 cache where all multiprocessors ask for them, and where few do. */
   bytes: 18,
+  bytesAlone: 30,
   /** Instructions of an asynchronous copy; of an element that passes through registers; for each guard of it; of one in whole steps. */
   copy: 7,
   element: 13,
@@ -77,10 +97,10 @@ export function usesMma(c: Contraction, target: Target): boolean {
 }
 
 /** The schedule that is estimated to be fastest. */
-export function mmaSchedule(c: Contraction): MmaSchedule {
+export function mmaSchedule(c: Contraction, target: Target): MmaSchedule {
   let best: MmaSchedule | undefined;
   let least = Number.POSITIVE_INFINITY;
-  for (const s of mmaCandidates(c)) {
+  for (const s of mmaCandidates(c, target)) {
     const time = widths.reduce((sum, width) => sum + estimateMma(c, s, width), 0);
     if (time < least) [best, least] = [s, time];
   }
@@ -91,7 +111,7 @@ export function mmaSchedule(c: Contraction): MmaSchedule {
 const mostCarried = 48;
 
 /** Every schedule that is worth measuring. */
-export function* mmaCandidates(c: Contraction): Generator<MmaSchedule> {
+export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSchedule> {
   const k = volume(c.k);
   for (const { tile, warps } of shapes) {
     const group = 32 * warps.m * warps.n;
@@ -106,9 +126,7 @@ export function* mmaCandidates(c: Contraction): Generator<MmaSchedule> {
       const copied = c.a.vector > 1 && c.b.vector > 1;
       for (const stages of copied ? [4, 3, 2] : [2]) {
         const s = { skeleton: 'mma', threads, tile, warps, stages, segments } as const;
-        if (mmaSharedBytes(s) > maxSharedBytes) continue;
-        yield s;
-        break;
+        if (sharesRows(contractionStaging(c, s)) && mmaSharedBytes(c, s) <= target.mostSharedBytes) yield s;
       }
     }
   }
@@ -137,8 +155,12 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number): numb
   const perOutput = machine.output + 0.7 * segments + machine.access / c.epilogueVector;
   const epilogue = (tile.m * tile.n * perOutput) / machine.issue;
   const bytes = 2 * ((tile.m + tile.n) * k + tile.m * tile.n * accesses(c));
+  const blocks = width * volume(c.batch) * tiles;
+  // The cache's bytes are shared by those who ask.
+  const share = machine.multiprocessors / Math.min(blocks, machine.multiprocessors);
+  const rate = Math.min(machine.bytesAlone, machine.bytes * share);
   // The parts of a step overlap badly: the lesser ones count, too.
-  const busy = Math.max(steps * (most + 1.5 * (sum - most)) + epilogue, bytes / machine.bytes);
+  const busy = Math.max(steps * (most + 1.5 * (sum - most)) + epilogue, bytes / rate);
 
   // What a block takes by itself, however little the multiprocessor has to do.
   const alone =
@@ -153,14 +175,21 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number): numb
   const fit = Math.max(
     1,
     Math.min(
-      Math.floor(machine.sharedBytes / (mmaSharedBytes(s) + 1024)),
+      Math.floor(machine.sharedBytes / (mmaSharedBytes(c, s) + 1024)),
       Math.floor(machine.threads / threads),
       Math.floor(machine.registers / registers),
     ),
   );
-  const each = Math.ceil((width * volume(c.batch) * tiles) / machine.multiprocessors);
+  const each = Math.ceil(blocks / machine.multiprocessors);
   return Math.max(each * busy, Math.ceil(each / fit) * Math.max(alone, 1.25 * busy));
 }
 
-/** How many buffers the epilogue reads or writes an element of for each output. */
-const accesses = (c: Contraction): number => Math.max(1, c.contiguous.size);
+/** How many buffers the epilogue reads or writes an element of for each output; what is the same for all of n stays near. */
+const accesses = (c: Contraction): number =>
+  Math.max(
+    1,
+    [...c.contiguous].filter(({ at }) => {
+      const indices = at.flatMap((x) => ('terms' in x ? [x] : 'affine' in x ? [x.affine] : []));
+      return volume(c.n) === 1 || indices.some((a) => [...indicesOf(a)].some((i) => c.n.includes(i)));
+    }).length,
+  );

@@ -29,7 +29,7 @@ function chooseSchedule(kernel: Kernel, target: Target): Schedule {
     if (target.kind === 'host') {
       if (m * n >= 16 && k >= 4) return hostTile(n);
     } else if (usesMma(contraction, target)) {
-      return mmaSchedule(contraction);
+      return mmaSchedule(contraction, target);
     } else if (Math.min(m, n) >= 8 && k >= 8) {
       return cudaTile(m, n, batch);
     }

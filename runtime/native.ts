@@ -61,6 +61,8 @@ export interface NativeWord {
   readonly code: NativeFunction;
   /** Threads a block. */
   readonly threads: number;
+  /** Shared memory of a block, in bytes, beside what the code declares; 0 where nothing is said. */
+  readonly sharedBytes?: number;
   readonly slots: readonly NativeSlot[];
 }
 
@@ -85,8 +87,13 @@ export interface NativeProgram {
   run(round: Round): Promise<{ readonly milliseconds: number }>;
   /** Runs the words `rounds` times with the given tenants active and gives each round's device milliseconds. */
   time(active: readonly number[], rounds: number): Promise<Float64Array>;
+  /** Device milliseconds of each word by itself: those of the first of `rounds` rounds in order, then the next round's. */
+  timeWords(active: readonly number[], rounds: number): Promise<Float64Array>;
   close(): void;
 }
+
+/** One behind the other, or each on a stream (on the host: threads) of its own at the same time. */
+export type Together = 'in turn' | 'side by side';
 
 export interface NativeDevice {
   readonly kind: 'cuda' | 'host';
@@ -102,6 +109,11 @@ export interface NativeDevice {
   /** Loads a cubin (its bytes) or a shared library (its path) and finds the named entry. */
   load(code: Uint8Array | string, entry: string): NativeFunction;
   createProgram(words: readonly NativeWord[]): NativeProgram;
+  /**
+   * Runs one round of distinct programs with all their tenants, `rounds` times, and gives the device milliseconds of each from
+   * before the first launch to the end of the last; launching is part of them.
+   */
+  time(programs: readonly NativeProgram[], together: Together, rounds: number): Promise<Float64Array>;
   close(): void;
 }
 

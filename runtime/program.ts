@@ -3,7 +3,17 @@
  * that have a request; the blocks of the others are idle.
  */
 
-import { type CompiledModel, codeKey, type Place, type Port, type Tenant, type Word } from '../ir/program.ts';
+import {
+  type CompiledModel,
+  codeKey,
+  type Place,
+  type Port,
+  type Slot,
+  type Task,
+  type Tenant,
+  type Word,
+} from '../ir/program.ts';
+import { breachOf, type RowContract } from '../ir/row_contract.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor, type TypedArray } from '../ir/tensor.ts';
 import { byteSize, elementCount, formatType, sameShape } from '../ir/types.ts';
 import type {
@@ -12,14 +22,24 @@ import type {
   NativeFunction,
   NativeProgram,
   Operand,
+  Together,
   Transfer,
 } from './native.ts';
+
+/** How the code of a word is launched. */
+export interface Launch {
+  /** Threads a block. */
+  readonly threads: number;
+  /** Shared memory that a block asks for, in bytes. */
+  readonly sharedBytes: number;
+  /** What slot rows must be, for each of the word's classes. */
+  readonly contracts: readonly RowContract[];
+}
 
 /** Code of a word, loaded. */
 export interface LoadedCode {
   readonly code: NativeFunction;
-  /** Threads a block. */
-  readonly threads: number;
+  readonly launch: Launch;
 }
 
 /** Tensors by name. */
@@ -77,18 +97,24 @@ export class LoadedProgram {
   async run(requests: { readonly [tenant: string]: Tensors }): Promise<RoundResult> {
     if (this.#closed) throw new Error('the program is closed');
     const active = Object.keys(requests).map((name) => this.#number(name));
-    const writes = active.flatMap((t) => this.#writes(t, requests[this.tenants[t]!.name]!));
-    const results = active.map((t) => this.tenants[t]!.model.outputs.map((port) => this.#read(t, port)));
-    const reads = results.flat().map((r) => r.transfer);
-    const round = { active, writes: writes.filter(hasBytes), reads: reads.filter(hasBytes) };
+    const { outputs, reads } = this.#reads(active);
+    const round = { active, writes: this.#requestWrites(requests), reads };
     const { milliseconds } = (await this.#words?.run(round)) ?? { milliseconds: 0 };
-    const outputs = Object.fromEntries(
-      active.map((t, n) => [
-        this.tenants[t]!.name,
-        Object.fromEntries(results[n]!.map(({ name, tensor }) => [name, tensor])),
-      ]),
-    );
     return { outputs, milliseconds };
+  }
+
+  /** Puts inputs where the next rounds find them that are timed, without running one. */
+  setInputs(requests: { readonly [tenant: string]: Tensors }): void {
+    if (this.#closed) throw new Error('the program is closed');
+    for (const transfer of this.#requestWrites(requests)) this.device.write(transfer);
+  }
+
+  /** What the last round left in all tenants' outputs, timed or not. */
+  readOutputs(): RoundResult['outputs'] {
+    if (this.#closed) throw new Error('the program is closed');
+    const { outputs, reads } = this.#reads([...this.tenants.keys()]);
+    for (const transfer of reads) this.device.read(transfer);
+    return outputs;
   }
 
   /**
@@ -121,6 +147,27 @@ export class LoadedProgram {
     } finally {
       program.close();
     }
+  }
+
+  /** Milliseconds of each word by itself, in each of `rounds` rounds of all tenants. */
+  async timeWords(rounds: number): Promise<number[][]> {
+    if (this.#closed) throw new Error('the program is closed');
+    const times = (await this.#words?.timeWords([...this.tenants.keys()], rounds)) ?? new Float64Array();
+    const words = times.length / rounds;
+    return Array.from({ length: rounds }, (_, r) => [...times.subarray(r * words, (r + 1) * words)]);
+  }
+
+  /** Milliseconds of each of `rounds` rounds of several programs, from before the first launch to the end of the last. */
+  static async timeTogether(
+    device: NativeDevice,
+    programs: readonly LoadedProgram[],
+    together: Together,
+    rounds: number,
+  ): Promise<number[]> {
+    if (programs.some((p) => p.#closed)) throw new Error('the program is closed');
+    const busy = programs.flatMap((p) => p.#words ?? []);
+    if (busy.length === 0) return Array<number>(rounds).fill(0);
+    return [...(await device.time(busy, together, rounds))];
   }
 
   /** Clears and gives back the tenants' memory. Waiting requests are rejected. */
@@ -160,9 +207,13 @@ export class LoadedProgram {
         const loaded = this.code.get(codeKey(word));
         if (!loaded) throw new Error(`no code for class ${codeKey(word)}`);
         return {
-          ...loaded,
+          code: loaded.code,
+          threads: loaded.launch.threads,
+          sharedBytes: loaded.launch.sharedBytes,
           slots: word.slots.map((slot) => {
             const task = this.tenants[slot.tenant]!.model.tasks[slot.task]!;
+            const sizes = word.tier === 'generic' ? task.sizes : [];
+            this.#checkRow(slot, task, loaded.launch.contracts[slot.body], sizes);
             return {
               tenant: slot.tenant,
               body: slot.body,
@@ -170,12 +221,20 @@ export class LoadedProgram {
               end: slot.range?.to ?? task.blocks,
               blocks: slot.blocks,
               operands: task.operands.map((place) => this.#operand(slot.tenant, place)),
-              sizes: word.tier === 'generic' ? task.sizes : [],
+              sizes,
             };
           }),
         };
       }),
     );
+  }
+
+  /** A row that breaks its class's contract would let the kernel out of its buffers. */
+  #checkRow(slot: Slot, task: Task, contract: RowContract | undefined, sizes: readonly number[]): void {
+    const bytes = task.operands.map((place) => place.bytes);
+    const breach = contract ? breachOf(contract, sizes, bytes) : `its word has no class ${slot.body}`;
+    if (breach !== undefined)
+      throw new RangeError(`tenant '${this.tenants[slot.tenant]!.name}', task ${task.name}: ${breach}`);
   }
 
   #operand(tenant: number, { space, offset, bytes }: Place): Operand {
@@ -187,6 +246,25 @@ export class LoadedProgram {
     if (t === undefined)
       throw new RequestError(`no tenant '${tenant}'; there are ${[...this.#tenantOf.keys()].join(', ')}`);
     return t;
+  }
+
+  #requestWrites(requests: { readonly [tenant: string]: Tensors }): Transfer[] {
+    return Object.entries(requests)
+      .flatMap(([name, inputs]) => this.#writes(this.#number(name), inputs))
+      .filter(hasBytes);
+  }
+
+  /** Tensors for the tenants' outputs, and the transfers that fill them. */
+  #reads(tenants: readonly number[]): { outputs: RoundResult['outputs']; reads: Transfer[] } {
+    const results = tenants.map((t) => this.tenants[t]!.model.outputs.map((port) => this.#read(t, port)));
+    const outputs = Object.fromEntries(
+      tenants.map((t, n) => [
+        this.tenants[t]!.name,
+        Object.fromEntries(results[n]!.map(({ name, tensor }) => [name, tensor])),
+      ]),
+    );
+    const reads = results.flat().map((r) => r.transfer);
+    return { outputs, reads: reads.filter(hasBytes) };
   }
 
   /** The transfers of a request's inputs; throws RequestError unless they are just what the model takes. */

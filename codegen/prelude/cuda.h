@@ -26,43 +26,6 @@ __device__ inline bf16_t to_bf16(float v) {
 __device__ inline float inf_f32() { return __int_as_float(0x7f800000); }
 __device__ inline float nan_f32() { return __int_as_float(0x7fc00000); }
 
-// Combines one value of each of LANES neighbouring threads by a butterfly, so every lane gets the same bits. Up to a warp
-// the values travel by shuffle, beyond it the warps' results meet in shared memory.
-template <int LANES, typename T, typename Combine>
-__device__ inline T across_lanes(T value, Combine combine) {
-  for (int step = (LANES < 32 ? LANES : 32) / 2; step > 0; step /= 2) {
-    value = combine(value, __shfl_xor_sync(0xffffffffu, value, step));
-  }
-  if (LANES > 32) {
-    __shared__ T partial[LANES > 32 ? LANES / 32 : 1];
-    __syncthreads();  // an earlier use of `partial` is over
-    if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
-    __syncthreads();
-    value = partial[0];
-    for (int warp = 1; warp < LANES / 32; warp++) value = combine(value, partial[warp]);
-  }
-  return value;
-}
-
-// acc[j][i] += a[k][m] * b[k][n] over the K rows of two staged tiles, k in order. Thread (tx, ty) holds the positions
-// m = tx + i * TX and n = ty + j * TY.
-template <int RM, int RN, int TX, int TY, int K, int PitchA, int PitchB>
-__device__ inline void multiply_tiles(float (&acc)[RN][RM], const float (&a)[K][PitchA], const float (&b)[K][PitchB], int tx, int ty) {
-#pragma unroll 8
-  for (int k = 0; k < K; k++) {
-    float am[RM], bn[RN];
-#pragma unroll
-    for (int i = 0; i < RM; i++) am[i] = a[k][tx + i * TX];
-#pragma unroll
-    for (int j = 0; j < RN; j++) bn[j] = b[k][ty + j * TY];
-#pragma unroll
-    for (int j = 0; j < RN; j++) {
-#pragma unroll
-      for (int i = 0; i < RM; i++) acc[j][i] = fmaf(am[i], bn[j], acc[j][i]);
-    }
-  }
-}
-
 // One instruction each on sm_80 and later.
 #if __CUDA_ARCH__ >= 800
 template <> __device__ inline float max_of<float>(float a, float b) {
@@ -76,6 +39,11 @@ template <> __device__ inline float min_of<float>(float a, float b) {
   return r;
 }
 #endif
+
+// A variable in the shared memory that a block asked for when it was launched.
+#define ASKED_SHARED(type, name)                          \
+  extern __shared__ __align__(128) unsigned char asked[]; \
+  type& name = *(type*)asked
 
 // Instructions of sm_80 and later, for products of 16-bit floats on tensor cores (see mma.h).
 #if __CUDA_ARCH__ >= 800

@@ -187,7 +187,7 @@ export const decodeModel = (bytes: Uint8Array): ModelProto =>
 export const decodeTensor = (bytes: Uint8Array): TensorProto =>
   root.lookupType('TensorProto').decode(bytes) as unknown as TensorProto;
 
-/** Encodes a message given as plain fields: for tests, which build their models and data with it. */
+/** Encodes a message given as plain fields; see writer.ts. */
 const encode = (message: string, fields: object): Uint8Array => {
   const type = root.lookupType(message);
   return type.encode(type.fromObject(fields)).finish();

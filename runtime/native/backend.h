@@ -27,6 +27,8 @@ class LoadedCode {
   virtual ~LoadedCode() = default;
   // The most threads a block of it can have.
   virtual unsigned max_threads() const = 0;
+  // The most shared memory, in bytes, that a block of it can have beside what the code declares.
+  virtual unsigned max_shared_bytes() const = 0;
 };
 
 struct SlotSpec {
@@ -42,6 +44,7 @@ struct SlotSpec {
 struct WordSpec {
   LoadedCode* code = nullptr;
   unsigned threads = 0;
+  unsigned shared_bytes = 0;  // beside what the code declares
   std::vector<SlotSpec> slots;
 };
 
@@ -55,7 +58,12 @@ class LoadedProgram {
   virtual void Launch() = 0;
   // How long the last launch's words took; only after Backend::Wait.
   virtual double Milliseconds() = 0;
+  // Runs the words once and gives how long each of them took.
+  virtual std::vector<double> TimeWords() = 0;
 };
+
+// How several programs run one round each: one behind the other, or each on a queue (a stream, threads) of its own.
+enum class Together { kInTurn, kSideBySide };
 
 class Backend {
  public:
@@ -72,6 +80,8 @@ class Backend {
   // `code` is a cubin's or PTX's bytes on CUDA, a shared library's path on the host.
   virtual std::unique_ptr<LoadedCode> Load(const std::string& code, const std::string& entry) = 0;
   virtual std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) = 0;
+  // Runs distinct programs of this backend and gives the milliseconds from the launch of the first to the end of the last.
+  virtual double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) = 0;
 };
 
 }  // namespace wideword

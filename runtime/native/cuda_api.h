@@ -22,11 +22,16 @@ constexpr CUresult CUDA_SUCCESS = 0;
 constexpr int CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16;
 constexpr int CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75;
 constexpr int CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76;
+constexpr int CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN = 97;
 constexpr int CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK = 0;
+constexpr int CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES = 1;
+constexpr int CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
 constexpr unsigned CU_STREAM_NON_BLOCKING = 1;
 constexpr int CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1;
 constexpr unsigned CU_EVENT_DEFAULT = 0;
+constexpr unsigned CU_EVENT_RECORD_DEFAULT = 0;
 constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
+constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
 
 // Entry points of the driver. A member is called as cu.MemAlloc(...); the table's second column is the symbol that the
 // member is found under, which carries a version where NVIDIA changed the signature.
@@ -54,6 +59,7 @@ constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
   ENTRY(StreamCreate, "cuStreamCreate", (CUstream * stream, unsigned flags))                                     \
   ENTRY(StreamDestroy, "cuStreamDestroy_v2", (CUstream stream))                                                  \
   ENTRY(StreamSynchronize, "cuStreamSynchronize", (CUstream stream))                                             \
+  ENTRY(StreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, unsigned flags))                  \
   ENTRY(StreamBeginCapture, "cuStreamBeginCapture_v2", (CUstream stream, int mode))                              \
   ENTRY(StreamEndCapture, "cuStreamEndCapture", (CUstream stream, CUgraph * graph))                              \
   ENTRY(GraphInstantiate, "cuGraphInstantiateWithFlags",                                                         \
@@ -69,6 +75,7 @@ constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
   ENTRY(ModuleUnload, "cuModuleUnload", (CUmodule module))                                                       \
   ENTRY(ModuleGetFunction, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char* name))    \
   ENTRY(FuncGetAttribute, "cuFuncGetAttribute", (int* value, int attribute, CUfunction function))                \
+  ENTRY(FuncSetAttribute, "cuFuncSetAttribute", (CUfunction function, int attribute, int value))                 \
   ENTRY(LaunchKernel, "cuLaunchKernel",                                                                          \
         (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,               \
          unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void** parameters,          \

@@ -1,5 +1,6 @@
 #include "runtime/native/cuda_device.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "runtime/native/cuda_image.h"
@@ -14,6 +15,8 @@ class CudaContext {
  public:
   CudaContext(const CudaDriver& opened, int ordinal) : driver(opened), cu(opened.cu) {
     Check(cu.DeviceGet(&device_, ordinal), "getting the CUDA device");
+    Check(cu.DeviceGetAttribute(&max_shared_bytes, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, device_),
+          "asking for the CUDA device's properties");
     CUcontext context = nullptr;
     Check(cu.DevicePrimaryCtxRetain(&context, device_), "making the CUDA context");
     try {
@@ -49,6 +52,8 @@ class CudaContext {
   const CudaDriver& driver;
   const CudaFunctions& cu;
   CUstream stream = nullptr;
+  // The most shared memory that a block can ask for, in bytes.
+  int max_shared_bytes = 0;
 
  private:
   void Leave() {
@@ -99,11 +104,40 @@ class CudaEvent {
     context_.Check(context_.cu.EventRecordWithFlags(event_, context_.stream, CU_EVENT_RECORD_EXTERNAL),
                    "capturing a CUDA event");
   }
-  CUevent event() const { return event_; }
+  void Record(CUstream stream) {
+    context_.Check(context_.cu.EventRecordWithFlags(event_, stream, CU_EVENT_RECORD_DEFAULT), "recording a CUDA event");
+  }
+  // What is put into the stream from now on waits for what was there when the event was recorded.
+  void HoldUp(CUstream stream) {
+    context_.Check(context_.cu.StreamWaitEvent(stream, event_, CU_EVENT_WAIT_DEFAULT), "joining CUDA streams");
+  }
+  // Since another event; both have come to pass.
+  double MillisecondsSince(const CudaEvent& start) const {
+    float milliseconds = 0;
+    context_.Check(context_.cu.EventElapsedTime(&milliseconds, start.event_, event_), "timing a program");
+    return milliseconds;
+  }
 
  private:
   CudaContext& context_;
   CUevent event_ = nullptr;
+};
+
+// A stream beside the device's own, and the end of what runs on it.
+class CudaSideStream {
+ public:
+  explicit CudaSideStream(CudaContext& context) : end(context), context_(context) {
+    context_.Check(context_.cu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING), "making a CUDA stream");
+  }
+  ~CudaSideStream() { context_.cu.StreamDestroy(stream); }
+  CudaSideStream(const CudaSideStream&) = delete;
+  CudaSideStream& operator=(const CudaSideStream&) = delete;
+
+  CUstream stream = nullptr;
+  CudaEvent end;
+
+ private:
+  CudaContext& context_;
 };
 
 class CudaCode : public LoadedCode {
@@ -118,6 +152,10 @@ class CudaCode : public LoadedCode {
       context_.Check(context_.cu.FuncGetAttribute(&threads, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, function),
                      "asking for a CUDA function's limits");
       max_threads_ = static_cast<unsigned>(threads);
+      int own = 0;
+      context_.Check(context_.cu.FuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function),
+                     "asking for a CUDA function's limits");
+      max_shared_bytes_ = static_cast<unsigned>(std::max(0, context_.max_shared_bytes - own));
     } catch (...) {
       context_.cu.ModuleUnload(module_);
       throw;
@@ -125,6 +163,7 @@ class CudaCode : public LoadedCode {
   }
   ~CudaCode() override { context_.cu.ModuleUnload(module_); }
   unsigned max_threads() const override { return max_threads_; }
+  unsigned max_shared_bytes() const override { return max_shared_bytes_; }
 
   CUfunction function = nullptr;
 
@@ -132,6 +171,7 @@ class CudaCode : public LoadedCode {
   CudaContext& context_;
   CUmodule module_ = nullptr;
   unsigned max_threads_ = 0;
+  unsigned max_shared_bytes_ = 0;
 };
 
 // The words as one graph. What differs between rounds is in the slot table, so it is captured and instantiated once.
@@ -147,11 +187,19 @@ class CudaProgram : public LoadedProgram {
     for (const WordSpec& word : words) {
       functions_.push_back(static_cast<CudaCode*>(word.code)->function);
       threads_.push_back(word.threads);
+      shared_bytes_.push_back(word.shared_bytes);
+      if (word.shared_bytes == 0) continue;
+      // More than any code may have unasked.
+      context_.Check(context_.cu.FuncSetAttribute(functions_.back(), CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                                  static_cast<int>(word.shared_bytes)),
+                     "asking for shared memory");
     }
   }
 
   ~CudaProgram() override {
-    if (executable_) context_.cu.GraphExecDestroy(executable_);
+    for (CUgraphExec graph : {executable_, marked_}) {
+      if (graph) context_.cu.GraphExecDestroy(graph);
+    }
   }
 
   void Activate(const std::vector<unsigned>& tenants) override {
@@ -165,34 +213,65 @@ class CudaProgram : public LoadedProgram {
   }
 
   void Launch() override {
-    if (!executable_) Capture();
-    context_.Check(context_.cu.GraphLaunch(executable_, context_.stream), "launching a program");
+    Ready();
+    LaunchOn(context_.stream);
   }
 
-  double Milliseconds() override {
-    float milliseconds = 0;
-    context_.Check(context_.cu.EventElapsedTime(&milliseconds, start_.event(), end_.event()), "timing a program");
+  double Milliseconds() override { return end_.MillisecondsSince(start_); }
+
+  // With a mark between any two words, in a graph as well: launched one by one, short words would wait for the next launch.
+  std::vector<double> TimeWords() override {
+    context_.CheckUsable();
+    if (!marked_) {
+      while (marks_.size() <= functions_.size()) marks_.push_back(std::make_unique<CudaEvent>(context_));
+      Capture(marked_, [this] {
+        marks_[0]->Capture();
+        for (std::size_t i = 0; i < functions_.size(); ++i) {
+          CaptureWord(i);
+          marks_[i + 1]->Capture();
+        }
+      });
+    }
+    context_.Check(context_.cu.GraphLaunch(marked_, context_.stream), "launching a program");
+    context_.Wait();
+    std::vector<double> milliseconds;
+    for (std::size_t i = 0; i < functions_.size(); ++i) {
+      milliseconds.push_back(marks_[i + 1]->MillisecondsSince(*marks_[i]));
+    }
     return milliseconds;
   }
 
+  // Makes the graph if there is none yet.
+  void Ready() {
+    if (executable_) return;
+    Capture(executable_, [this] {
+      start_.Capture();
+      for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i);
+      end_.Capture();
+    });
+  }
+
+  void LaunchOn(CUstream stream) {
+    context_.Check(context_.cu.GraphLaunch(executable_, stream), "launching a program");
+  }
+
  private:
-  void Capture() {
+  template <class Nodes>
+  void Capture(CUgraphExec& executable, Nodes nodes) {
     const CudaFunctions& cu = context_.cu;
     context_.Check(cu.StreamBeginCapture(context_.stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "starting a capture");
     CUgraph graph = nullptr;
     try {
-      start_.Capture();
-      for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i);
-      end_.Capture();
+      nodes();
     } catch (...) {
       // A stream left capturing would refuse everything else.
       if (cu.StreamEndCapture(context_.stream, &graph) == CUDA_SUCCESS && graph) cu.GraphDestroy(graph);
       throw;
     }
     context_.Check(cu.StreamEndCapture(context_.stream, &graph), "capturing a program");
-    const CUresult result = cu.GraphInstantiate(&executable_, graph, 0);
+    const CUresult result = cu.GraphInstantiate(&executable, graph, 0);
     cu.GraphDestroy(graph);
-    if (result != CUDA_SUCCESS) executable_ = nullptr;
+    if (result != CUDA_SUCCESS) executable = nullptr;
     context_.Check(result, "instantiating a program");
   }
 
@@ -201,7 +280,7 @@ class CudaProgram : public LoadedProgram {
     CUdeviceptr rows = rows_.address() + word.first_row * sizeof(SlotRow);
     CUdeviceptr map = map_.address() + word.first_map * sizeof(unsigned);
     void* parameters[] = {&rows, &map};
-    context_.Check(context_.cu.LaunchKernel(functions_[index], word.grid, 1, 1, threads_[index], 1, 1, 0,
+    context_.Check(context_.cu.LaunchKernel(functions_[index], word.grid, 1, 1, threads_[index], 1, 1, shared_bytes_[index],
                                             context_.stream, parameters, nullptr),
                    "capturing a word");
   }
@@ -214,7 +293,11 @@ class CudaProgram : public LoadedProgram {
   CudaEvent end_;
   std::vector<CUfunction> functions_;
   std::vector<unsigned> threads_;
+  std::vector<unsigned> shared_bytes_;
   CUgraphExec executable_ = nullptr;
+  // The graph of TimeWords, and its events: before the first word and behind each.
+  CUgraphExec marked_ = nullptr;
+  std::vector<std::unique_ptr<CudaEvent>> marks_;
   bool uploaded_ = false;
 };
 
@@ -276,10 +359,50 @@ class CudaBackend : public Backend {
     return std::make_unique<CudaProgram>(context_, words);
   }
 
+  double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) override {
+    context_.CheckUsable();
+    for (LoadedProgram* program : programs) static_cast<CudaProgram*>(program)->Ready();
+    if (!ends_) ends_ = std::make_unique<Ends>(context_);
+    const std::size_t sides = together == Together::kSideBySide ? programs.size() : 0;
+    while (sides_.size() < sides) sides_.push_back(std::make_unique<CudaSideStream>(context_));
+    try {
+      ends_->first.Record(context_.stream);
+      for (std::size_t i = 0; i < programs.size(); ++i) {
+        auto& program = *static_cast<CudaProgram*>(programs[i]);
+        if (together == Together::kInTurn) {
+          program.LaunchOn(context_.stream);
+          continue;
+        }
+        CudaSideStream& side = *sides_[i];
+        ends_->first.HoldUp(side.stream);
+        program.LaunchOn(side.stream);
+        side.end.Record(side.stream);
+      }
+      for (std::size_t i = 0; i < sides; ++i) sides_[i]->end.HoldUp(context_.stream);
+      ends_->last.Record(context_.stream);
+    } catch (...) {
+      // Nobody else waits for what has been launched so far.
+      for (std::size_t i = 0; i < sides; ++i) cu_.StreamSynchronize(sides_[i]->stream);
+      throw;
+    }
+    context_.Wait();
+    return ends_->last.MillisecondsSince(ends_->first);
+  }
+
  private:
+  // Before the first and behind the last of several programs.
+  struct Ends {
+    explicit Ends(CudaContext& context) : first(context), last(context) {}
+    CudaEvent first;
+    CudaEvent last;
+  };
+
   CudaContext context_;
   const CudaFunctions& cu_;
   DeviceInfo info_;
+  // Made when they are first asked for, and kept.
+  std::unique_ptr<Ends> ends_;
+  std::vector<std::unique_ptr<CudaSideStream>> sides_;
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ Memory::~Memory() {
 }
 
 Code::Code(std::shared_ptr<Device> owner, LoadedCode* made)
-    : device(std::move(owner)), loaded(made), max_threads(made->max_threads()) {}
+    : device(std::move(owner)), loaded(made), max_threads(made->max_threads()), max_shared_bytes(made->max_shared_bytes()) {}
 
 Code::~Code() {
   device->executor_.Post([key = loaded](DeviceState& state) { state.codes.erase(key); });
@@ -74,6 +74,7 @@ std::shared_ptr<Code> Device::Load(const std::string& code, const std::string& e
 std::shared_ptr<Program> Device::CreateProgram(ProgramParts parts) {
   const auto program = std::make_shared<Program>();
   program->device = shared_from_this();
+  program->words = parts.words.size();
   program->tenants = std::move(parts.tenants);
   program->memories = std::move(parts.memories);
   program->codes = std::move(parts.codes);
@@ -90,20 +91,53 @@ std::shared_ptr<Program> Device::CreateProgram(ProgramParts parts) {
 namespace {
 
 void RunRound(Backend& backend, Round& round) {
-  LoadedProgram& program = *round.program->loaded;
+  LoadedProgram& program = *round.programs.front()->loaded;
   for (const Copy& write : round.writes) {
     backend.Write(write.memory->address + write.offset, write.data.data(), write.data.size());
   }
   program.Activate(round.active);
-  for (std::size_t i = 0; i < round.milliseconds.size(); ++i) {
+  for (unsigned i = 1; i <= round.repetitions; ++i) {
     program.Launch();
-    if (i + 1 == round.milliseconds.size()) {
+    if (i == round.repetitions) {
       for (Copy& read : round.reads) {
         backend.Read(read.data.data(), read.memory->address + read.offset, read.data.size());
       }
     }
     backend.Wait();
-    round.milliseconds[i] = program.Milliseconds();
+    round.milliseconds.push_back(program.Milliseconds());
+  }
+}
+
+void TimeWords(Round& round) {
+  LoadedProgram& program = *round.programs.front()->loaded;
+  program.Activate(round.active);
+  for (unsigned i = 0; i < round.repetitions; ++i) {
+    const std::vector<double> words = program.TimeWords();
+    round.milliseconds.insert(round.milliseconds.end(), words.begin(), words.end());
+  }
+}
+
+void TimeTogether(Backend& backend, Round& round, Together together) {
+  std::vector<LoadedProgram*> programs;
+  for (const std::shared_ptr<Program>& program : round.programs) {
+    program->loaded->Activate(program->tenants);
+    programs.push_back(program->loaded);
+  }
+  for (unsigned i = 0; i < round.repetitions; ++i) {
+    round.milliseconds.push_back(backend.TimeTogether(programs, together));
+  }
+}
+
+void Run(Backend& backend, Round& round) {
+  switch (round.measure) {
+    case Measure::kRounds:
+      return RunRound(backend, round);
+    case Measure::kWords:
+      return TimeWords(round);
+    case Measure::kInTurn:
+      return TimeTogether(backend, round, Together::kInTurn);
+    case Measure::kSideBySide:
+      return TimeTogether(backend, round, Together::kSideBySide);
   }
 }
 
@@ -112,7 +146,7 @@ void RunRound(Backend& backend, Round& round) {
 void Device::Start(std::shared_ptr<Round> round, std::function<void()> done) {
   const bool posted = executor_.Post([round = std::move(round), done = std::move(done)](DeviceState& state) {
     try {
-      RunRound(*state.backend, *round);
+      Run(*state.backend, *round);
     } catch (const std::exception& error) {
       round->problem = error.what();
       try {

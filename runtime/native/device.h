@@ -29,12 +29,14 @@ struct Code {
   const std::shared_ptr<Device> device;
   LoadedCode* const loaded;
   const unsigned max_threads;
+  const unsigned max_shared_bytes;
 };
 
 struct Program {
   ~Program();
   std::shared_ptr<Device> device;
   LoadedProgram* loaded = nullptr;
+  std::size_t words = 0;
   std::vector<unsigned> tenants;  // ascending, without repeats
   std::vector<std::shared_ptr<Memory>> memories;
   std::vector<std::shared_ptr<Code>> codes;
@@ -47,13 +49,20 @@ struct Copy {
   std::vector<std::uint8_t> data;
 };
 
-// One call of run or time, and its outcome.
+// What the milliseconds of a call are: one a repetition; of each word, repetition by repetition; or one a repetition of
+// all its programs, in turn or side by side.
+enum class Measure { kRounds, kWords, kInTurn, kSideBySide };
+
+// One call of run, time or timeWords, and its outcome.
 struct Round {
-  std::shared_ptr<Program> program;
+  Measure measure = Measure::kRounds;
+  // At least one, all of one device; several only in turn or side by side, where all of their tenants are active.
+  std::vector<std::shared_ptr<Program>> programs;
   std::vector<unsigned> active;
   std::vector<Copy> writes;
   std::vector<Copy> reads;
-  std::vector<double> milliseconds;  // one a repetition; its length says how many
+  unsigned repetitions = 1;
+  std::vector<double> milliseconds;
   std::string problem;
 };
 

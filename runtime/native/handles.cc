@@ -1,8 +1,23 @@
 #include "runtime/native/handles.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace wideword {
+
+namespace {
+
+constexpr std::int64_t kMaxRepetitions = 1000000;
+// Side by side, each takes a stream, or a thread of the host.
+constexpr std::uint32_t kMaxPrograms = 256;
+// Of timeWords, all repetitions: 128 MiB.
+constexpr std::size_t kMaxTimes = std::size_t{1} << 24;
+
+unsigned ReadRepetitions(Napi::Value value, std::int64_t most = kMaxRepetitions) {
+  return static_cast<unsigned>(ReadInteger(value, Where("rounds"), 1, most));
+}
+
+}  // namespace
 
 void SetFixed(Napi::Object object, const char* name, Napi::Value value) {
   object.DefineProperty(Napi::PropertyDescriptor::Value(name, value, napi_enumerable));
@@ -17,7 +32,7 @@ Napi::Function CodeHandle::Define(Napi::Env env) { return DefineClass(env, "Nati
 Napi::Function ProgramHandle::Define(Napi::Env env) {
   return DefineClass(env, "NativeProgram",
                      {InstanceMethod<&ProgramHandle::Run>("run"), InstanceMethod<&ProgramHandle::Time>("time"),
-                      InstanceMethod<&ProgramHandle::Close>("close")});
+                      InstanceMethod<&ProgramHandle::TimeWords>("timeWords"), InstanceMethod<&ProgramHandle::Close>("close")});
 }
 
 std::shared_ptr<Program> ProgramHandle::Open(Napi::Env env) const {
@@ -39,11 +54,12 @@ Napi::Value ProgramHandle::Run(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return Promised(env, [&]() -> Napi::Value {
     const auto round = std::make_shared<Round>();
-    round->program = Open(env);
-    const Device& device = *round->program->device;
+    const std::shared_ptr<Program> program = Open(env);
+    round->programs = {program};
+    const Device& device = *program->device;
     const Where where("round");
     const Napi::Object object = ReadObject(info[0], where);
-    round->active = ReadActive(*round->program, object.Get("active"), Where(where, "active"));
+    round->active = ReadActive(*program, object.Get("active"), Where(where, "active"));
     const Where writes_where(where, "writes");
     const List writes(object.Get("writes"), writes_where, UINT32_MAX);
     for (std::uint32_t i = 0; i < writes.size(); ++i) {
@@ -59,18 +75,24 @@ Napi::Value ProgramHandle::Run(const Napi::CallbackInfo& info) {
       round->reads.push_back({read.memory, read.offset, std::vector<std::uint8_t>(read.view.size)});
       targets.push_back(read.array);
     }
-    round->milliseconds.resize(1);
     return held.rounds->Start(env, round, RoundQueue::Result::kRun, std::move(targets));
   });
 }
 
-Napi::Value ProgramHandle::Time(const Napi::CallbackInfo& info) {
+Napi::Value ProgramHandle::Time(const Napi::CallbackInfo& info) { return Measured(info, Measure::kRounds); }
+Napi::Value ProgramHandle::TimeWords(const Napi::CallbackInfo& info) { return Measured(info, Measure::kWords); }
+
+Napi::Value ProgramHandle::Measured(const Napi::CallbackInfo& info, Measure measure) {
   const Napi::Env env = info.Env();
   return Promised(env, [&]() -> Napi::Value {
     const auto round = std::make_shared<Round>();
-    round->program = Open(env);
-    round->active = ReadActive(*round->program, info[0], Where("active"));
-    round->milliseconds.resize(static_cast<std::size_t>(ReadInteger(info[1], Where("rounds"), 1, 1000000)));
+    const std::shared_ptr<Program> program = Open(env);
+    round->measure = measure;
+    round->programs = {program};
+    round->active = ReadActive(*program, info[0], Where("active"));
+    const std::size_t each = measure == Measure::kWords ? program->words : 1;
+    const auto most = std::min<std::size_t>(kMaxRepetitions, std::max<std::size_t>(1, kMaxTimes / each));
+    round->repetitions = ReadRepetitions(info[1], static_cast<std::int64_t>(most));
     return held.rounds->Start(env, round, RoundQueue::Result::kTime, {});
   });
 }
@@ -88,7 +110,7 @@ Napi::Function DeviceHandle::Define(Napi::Env env) {
       {InstanceMethod<&DeviceHandle::Allocate>("allocate"), InstanceMethod<&DeviceHandle::Release>("release"),
        InstanceMethod<&DeviceHandle::Write>("write"), InstanceMethod<&DeviceHandle::Read>("read"),
        InstanceMethod<&DeviceHandle::Load>("load"), InstanceMethod<&DeviceHandle::CreateProgram>("createProgram"),
-       InstanceMethod<&DeviceHandle::Close>("close")});
+       InstanceMethod<&DeviceHandle::Time>("time"), InstanceMethod<&DeviceHandle::Close>("close")});
 }
 
 Napi::Object DeviceHandle::Wrap(Napi::Env env, std::shared_ptr<Device> device) {
@@ -161,6 +183,33 @@ Napi::Value DeviceHandle::CreateProgram(const Napi::CallbackInfo& info) {
   Device& device = Open(env);
   ProgramAndQueue made{device.CreateProgram(ReadWords(device, info[0])), held.rounds};
   return ProgramHandle::Make(env, Instance::Of(env).program, std::move(made));
+}
+
+Napi::Value DeviceHandle::Time(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return Promised(env, [&]() -> Napi::Value {
+    Device& device = Open(env);
+    const auto round = std::make_shared<Round>();
+    const Where where("programs");
+    const List programs(info[0], where, kMaxPrograms);
+    if (programs.size() == 0) ThrowRange(env, where, "at least one program");
+    std::unordered_set<const Program*> seen;
+    for (std::uint32_t i = 0; i < programs.size(); ++i) {
+      const Where program_where(where, i);
+      const std::shared_ptr<Program> program = ProgramHandle::Of(programs[i], program_where).Open(env);
+      if (program->device.get() != &device) ThrowRange(env, program_where, "a program of this device");
+      // Two rounds of one program at the same time would write the same memory.
+      if (!seen.insert(program.get()).second) ThrowRange(env, program_where, "a program that is not given before");
+      round->programs.push_back(program);
+    }
+    const std::string together = ReadString(info[1], Where("together"));
+    if (together != "in turn" && together != "side by side") {
+      ThrowRange(env, Where("together"), "'in turn' or 'side by side'");
+    }
+    round->measure = together == "in turn" ? Measure::kInTurn : Measure::kSideBySide;
+    round->repetitions = ReadRepetitions(info[2]);
+    return held.rounds->Start(env, round, RoundQueue::Result::kTime, {});
+  });
 }
 
 void DeviceHandle::Close(const Napi::CallbackInfo&) { held.device->Close(); }

@@ -89,12 +89,15 @@ class ProgramHandle : public Handle<ProgramHandle, ProgramAndQueue> {
   static constexpr const char* kWhat = "a program made by a device's createProgram()";
   static Napi::Function Define(Napi::Env env);
   using Handle::Handle;
+  // Throws if the program or its device is closed.
+  std::shared_ptr<Program> Open(Napi::Env env) const;
 
  private:
   Napi::Value Run(const Napi::CallbackInfo& info);
   Napi::Value Time(const Napi::CallbackInfo& info);
+  Napi::Value TimeWords(const Napi::CallbackInfo& info);
+  Napi::Value Measured(const Napi::CallbackInfo& info, Measure measure);
   void Close(const Napi::CallbackInfo& info);
-  std::shared_ptr<Program> Open(Napi::Env env) const;
   std::vector<unsigned> ReadActive(const Program& program, Napi::Value value, const Where& where) const;
 };
 
@@ -119,6 +122,7 @@ class DeviceHandle : public Handle<DeviceHandle, DeviceAndQueue> {
   void Read(const Napi::CallbackInfo& info);
   Napi::Value Load(const Napi::CallbackInfo& info);
   Napi::Value CreateProgram(const Napi::CallbackInfo& info);
+  Napi::Value Time(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
   Device& Open(Napi::Env env) const;
 };

@@ -3,11 +3,14 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <latch>
 #include <stdexcept>
+#include <thread>
 
 #include "runtime/native/slot_table.h"
 #include "runtime/native/thread_pool.h"
@@ -17,6 +20,11 @@ namespace wideword {
 namespace {
 
 constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
+
+using Clock = std::chrono::steady_clock;
+double MillisecondsBetween(Clock::time_point start, Clock::time_point end) {
+  return std::chrono::duration<double, std::milli>(end - start).count();
+}
 
 // How much can be allocated before the system starts killing processes. It promises more memory than it has, so asking
 // for too much does not fail by itself.
@@ -52,6 +60,7 @@ class HostCode : public LoadedCode {
   }
   ~HostCode() override { dlclose(library_); }
   unsigned max_threads() const override { return 1024; }
+  unsigned max_shared_bytes() const override { return 0; }
 
   BlockRunner runner = nullptr;
 
@@ -72,24 +81,75 @@ class HostProgram : public LoadedProgram {
   void Activate(const std::vector<unsigned>& tenants) override { table_.Activate(tenants); }
 
   void Launch() override {
-    const auto start = std::chrono::steady_clock::now();
-    for (std::size_t i = 0; i < runners_.size(); ++i) {
-      const SlotTable::Word& word = table_.words()[i];
-      // Idle blocks come last in a word, so they need not even be visited.
-      pool_.Run(runners_[i], table_.rows().data() + word.first_row, table_.map().data() + word.first_map, word.busy);
-    }
-    const std::chrono::duration<double, std::milli> taken = std::chrono::steady_clock::now() - start;
-    milliseconds_ = taken.count();
+    const Clock::time_point start = Clock::now();
+    RunOn(pool_);
+    milliseconds_ = MillisecondsBetween(start, Clock::now());
   }
 
   double Milliseconds() override { return milliseconds_; }
 
+  std::vector<double> TimeWords() override {
+    std::vector<double> milliseconds;
+    for (std::size_t i = 0; i < runners_.size(); ++i) {
+      const Clock::time_point start = Clock::now();
+      RunWord(i, pool_);
+      milliseconds.push_back(MillisecondsBetween(start, Clock::now()));
+    }
+    return milliseconds;
+  }
+
+  void RunOn(ThreadPool& pool) const {
+    for (std::size_t i = 0; i < runners_.size(); ++i) RunWord(i, pool);
+  }
+
  private:
+  void RunWord(std::size_t i, ThreadPool& pool) const {
+    const SlotTable::Word& word = table_.words()[i];
+    // Idle blocks come last in a word, so they need not even be visited.
+    pool.Run(runners_[i], table_.rows().data() + word.first_row, table_.map().data() + word.first_map, word.busy);
+  }
+
   ThreadPool& pool_;
   SlotTable table_;
   std::vector<BlockRunner> runners_;
   double milliseconds_ = 0;
 };
+
+// Runs each program on threads of its own, which share out the device's; every one gets at least one.
+double TimeSideBySide(const std::vector<LoadedProgram*>& programs, unsigned device_threads) {
+  const auto count = static_cast<std::ptrdiff_t>(programs.size());
+  const unsigned share = std::max(1u, device_threads / static_cast<unsigned>(count));
+  std::vector<std::unique_ptr<ThreadPool>> pools;
+  for (std::ptrdiff_t i = 0; i < count; ++i) pools.push_back(std::make_unique<ThreadPool>(share));
+  std::vector<Clock::time_point> ends(programs.size());
+  std::latch ready(count);
+  std::latch go(1);
+  bool called_off = false;  // written before `go`
+  std::vector<std::thread> threads;
+  const auto join = [&] {
+    go.count_down();
+    for (std::thread& thread : threads) thread.join();
+  };
+  try {
+    for (std::size_t i = 0; i < programs.size(); ++i) {
+      threads.emplace_back([&, i] {
+        ready.count_down();
+        go.wait();
+        if (called_off) return;
+        static_cast<HostProgram*>(programs[i])->RunOn(*pools[i]);
+        ends[i] = Clock::now();
+      });
+    }
+  } catch (...) {  // the system has no more threads
+    called_off = true;
+    join();
+    throw;
+  }
+  ready.wait();
+  const Clock::time_point start = Clock::now();
+  join();
+  return MillisecondsBetween(start, *std::max_element(ends.begin(), ends.end()));
+}
 
 class HostBackend : public Backend {
  public:
@@ -133,6 +193,13 @@ class HostBackend : public Backend {
   }
   std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) override {
     return std::make_unique<HostProgram>(pool_, words);
+  }
+
+  double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) override {
+    if (together == Together::kSideBySide) return TimeSideBySide(programs, info_.units);
+    const Clock::time_point start = Clock::now();
+    for (LoadedProgram* program : programs) program->Launch();
+    return MillisecondsBetween(start, Clock::now());
   }
 
  private:

@@ -48,7 +48,7 @@ Napi::Value RoundQueue::Start(Napi::Env env, std::shared_ptr<Round> round, Resul
   if (pending_.empty()) napi_ref_threadsafe_function(env, signal_->function);
   Pending& kept = pending_.emplace(id, std::move(pending)).first->second;
   try {
-    Device& device = *round->program->device;
+    Device& device = *round->programs.front()->device;
     device.Start(std::move(round), [signal = signal_, id] { Send(*signal, id); });
   } catch (const std::exception& error) {
     kept.round->problem = error.what();

@@ -56,6 +56,10 @@ void PartsBuilder::AddWord(Napi::Value value, const Where& where) {
   word.code = code->loaded;
   const std::uint32_t most = std::min(kMaxThreads, code->max_threads);
   word.threads = static_cast<unsigned>(ReadInteger(object.Get("threads"), Where(where, "threads"), 1, most));
+  const Napi::Value shared = object.Get("sharedBytes");
+  if (!shared.IsUndefined()) {
+    word.shared_bytes = static_cast<unsigned>(ReadInteger(shared, Where(where, "sharedBytes"), 0, code->max_shared_bytes));
+  }
   const Where slots_where(where, "slots");
   const List slots(object.Get("slots"), slots_where, kMaxSlots);
   if (slots.size() == 0) ThrowRange(value.Env(), slots_where, "at least one slot");

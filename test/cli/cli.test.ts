@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lowerOnnx } from '../../compiler/index.ts';
+import { buildModel, encodeTensor } from '../../compiler/onnx/writer.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import type { Tensor } from '../../ir/tensor.ts';
-import { buildModel, encodeTensor } from '../compiler/build_model.ts';
 import { convModel, mlpModel } from '../support/models.ts';
 import { randomTensor } from '../support/random.ts';
 

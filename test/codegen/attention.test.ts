@@ -3,21 +3,24 @@
  * on the GPU itself where there is one.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { emitWord } from '../../codegen/word.ts';
 import { attentionOf } from '../../ir/attention.ts';
+import { classOf } from '../../ir/class.ts';
 import { interpretKernel } from '../../ir/interpret.ts';
-import type { Kernel } from '../../ir/kernel.ts';
+import type { AttentionSchedule, Kernel } from '../../ir/kernel.ts';
+import { memoised } from '../../ir/remap.ts';
 import { targetOf } from '../../ir/target.ts';
 import { bytesOf, reader, type Tensor, writer } from '../../ir/tensor.ts';
 import { verifyKernel } from '../../ir/verify.ts';
 import { scheduleKernel } from '../../passes/schedule.ts';
-import { loadNative, type NativeDevice } from '../../runtime/native.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
-import { type RunOptions, runKernels } from '../support/run_kernel.ts';
+import { oneWord, runWord } from '../support/run_kernel.ts';
+import { titled, type Way, type WayKind, wayKinds } from '../support/ways.ts';
 import { type AttentionShape, attentionKernel } from './kernels.ts';
 
 const target = targetOf('sm_90');
 
-const cases: Record<string, AttentionShape> = {
+const shapes: { readonly [name: string]: AttentionShape } = {
   'one query, one key': { heads: 3, queries: 1, features: 16 },
   'one query, several tiles of keys': { heads: 2, queries: 1, keys: 150, features: 16, mask: true },
   '7 queries': { heads: 2, queries: 7, features: 32, mask: true, zeroHidden: true },
@@ -41,8 +44,56 @@ const cases: Record<string, AttentionShape> = {
     mask: true,
     sharedKeys: true,
   },
+  'queries and values last': {
+    heads: 2,
+    queries: 24,
+    keys: 40,
+    features: 32,
+    queriesLast: true,
+    valuesLast: true,
+  },
+  'all last, of odd numbers': {
+    heads: 3,
+    queries: 21,
+    keys: 67,
+    features: 16,
+    width: 24,
+    mask: true,
+    queriesLast: true,
+    keysLast: true,
+    valuesLast: true,
+  },
+  'queries last, keys shared': {
+    ...{ heads: 3, queries: 16, keys: 64, features: 32 },
+    ...{ queriesLast: true, valuesLast: true, sharedKeys: true },
+  },
   bf16: { heads: 2, queries: 40, features: 32, mask: true, zeroHidden: true, dtype: 'bf16' },
 };
+
+const scheduled = (shape: AttentionShape): Kernel => scheduleKernel(attentionKernel(shape), target);
+/** Two stages of 128 keys of 128 are more than code can declare. */
+const asked: AttentionSchedule = {
+  skeleton: 'attention',
+  threads: 64,
+  tile: { queries: 32, keys: 128 },
+  room: { features: 128, values: 128 },
+};
+const kernels: ReadonlyMap<string, Kernel> = new Map([
+  ...Object.entries(shapes).map(([name, shape]) => [name, scheduled(shape)] as const),
+  [
+    'shared memory that was asked for',
+    {
+      ...attentionKernel({ heads: 1, queries: 3, keys: 150, features: 120 }),
+      schedule: asked,
+    },
+  ],
+]);
+const odd = scheduled({ heads: 1, queries: 20, keys: 70, features: 16, mask: true });
+/** Two of one class. */
+const sizes = [20, 50].map((queries) => ({
+  ...attentionKernel({ heads: 3, queries, keys: 40, features: 16, mask: true }),
+  schedule: scheduled({ heads: 3, queries: 20, keys: 40, features: 16, mask: true }).schedule!,
+}));
 
 /** Random operands; masks hide a third of the keys, all of them from query 2 and all but the last one from query 3. */
 function operands(kernel: Kernel, seed: number): Tensor[] {
@@ -60,47 +111,57 @@ function operands(kernel: Kernel, seed: number): Tensor[] {
   });
 }
 
-function suite(open: () => NativeDevice, options: RunOptions): void {
-  let device: NativeDevice;
-  beforeAll(() => void (device = open()));
-  afterAll(() => device.close());
+const tenantsOf = (kernel: Kernel): Tensor[][] => [100, 200].map((seed) => operands(kernel, seed));
+/** What the interpreter gives for a kernel's first tenant: it is slow, and tenants are alike. */
+const expectedOf = memoised((kernel: Kernel) => interpretKernel(kernel, tenantsOf(kernel)[0]!)[0]!);
 
-  const run = (kernels: readonly Kernel[], tenants: readonly Tensor[][], more: RunOptions = {}) =>
-    runKernels(device, kernels, tenants, { ...options, ...more });
+function suite(kind: WayKind): void {
+  const variants = new Map(
+    [...kernels].map(([name, k]) => [
+      name,
+      [
+        oneWord([k], target.name),
+        oneWord([k, k], target.name),
+        oneWord([k, k], target.name, { blocks: 2 }),
+        oneWord([k, k], target.name, { tier: 'specialised' }),
+      ],
+    ]),
+  );
+  const oddAlone = oneWord([odd], target.name);
+  const bothSizes = oneWord(sizes, target.name);
+  let way: Way;
+  beforeAll(async () => {
+    way = kind.open();
+    await way.prepare([...[...variants.values()].flat(), oddAlone, bothSizes]);
+  }, 600_000);
+  afterAll(() => way.close());
 
-  for (const [name, shape] of Object.entries(cases)) {
+  for (const [name, kernel] of kernels) {
     it(name, async () => {
-      const kernel = scheduleKernel(attentionKernel(shape), target);
       expect(verifyKernel(kernel, target)).toEqual([]);
       expect(kernel.schedule!.skeleton).toBe('attention');
-      const tenants = [100, 200].map((seed) => operands(kernel, seed));
-      const both = [kernel, kernel];
-      const together = await run(both, tenants);
-      const constrained = await run(both, tenants, { blocks: 2 });
-      const specialised = await run(both, tenants, { tier: 'specialised' });
-      for (const [t, inputs] of tenants.entries()) {
-        const [[outputs]] = (await run([kernel], [inputs])) as [[Tensor]];
-        // The interpreter is slow, and tenants are alike.
-        const [expected] = t === 0 ? interpretKernel(kernel, inputs) : [outputs];
-        expect(relativeError(outputs, expected!)).toBeLessThan(shape.dtype === 'bf16' ? 6e-3 : 8e-4);
-        for (const other of [together, constrained, specialised])
-          expect(bytesOf(other[t]![0]!)).toEqual(bytesOf(outputs));
+      const tenants = tenantsOf(kernel);
+      const [alone, ...together] = variants.get(name)!;
+      const single = await Promise.all(
+        tenants.map(async (inputs) => (await runWord(way, alone!, [kernel], [inputs]))[0]![0]!),
+      );
+      const tolerance = kernel.outputs[0]!.dtype === 'bf16' ? 6e-3 : 8e-4;
+      expect(relativeError(single[0]!, expectedOf(kernel))).toBeLessThan(tolerance);
+      for (const program of together) {
+        const both = await runWord(way, program, [kernel, kernel], tenants);
+        for (const [t, output] of single.entries()) expect(bytesOf(both[t]![0]!)).toEqual(bytesOf(output));
       }
     });
   }
 
   it('NaN, infinities and hidden rows are what the interpreter makes of them', async () => {
-    const kernel = scheduleKernel(
-      attentionKernel({ heads: 1, queries: 20, keys: 70, features: 16, mask: true }),
-      target,
-    );
-    const inputs = operands(kernel, 300);
+    const inputs = operands(odd, 300);
     const mask = writer(inputs[3]!);
     mask(5 * 70 + 3, Number.NaN);
     mask(6 * 70 + 66, Number.POSITIVE_INFINITY);
     for (let key = 0; key < 64; key++) mask(7 * 70 + key, Number.NEGATIVE_INFINITY);
-    const [expected] = interpretKernel(kernel, inputs);
-    const [[outputs]] = (await run([kernel], [inputs])) as [[Tensor]];
+    const [expected] = interpretKernel(odd, inputs);
+    const [[outputs]] = (await runWord(way, oddAlone, [odd], [inputs])) as [[Tensor]];
     const rowsOfNaN = (t: Tensor): number[] =>
       [...t.data.keys()].filter((n) => Number.isNaN(reader(t)(n))).map((n) => Math.floor(n / 16));
     expect(new Set(rowsOfNaN(expected!))).toEqual(new Set([2, 5, 6]));
@@ -108,19 +169,21 @@ function suite(open: () => NativeDevice, options: RunOptions): void {
   });
 
   it('sizes of one class run on one code', async () => {
-    const kernels = [20, 50].map((queries) =>
-      scheduleKernel(attentionKernel({ heads: 9, queries, keys: 40, features: 16, mask: true }), target),
-    );
-    const [schedule] = kernels.map((k) => k.schedule!);
-    const same = kernels.map((k) => ({ ...k, schedule: schedule! }));
-    const tenants = same.map((k, n) => operands(k, 400 + n));
-    const results = await run(same, tenants);
-    for (const [n, k] of same.entries()) {
+    const tenants = sizes.map((k, n) => operands(k, 400 + n));
+    const results = await runWord(way, bothSizes, sizes, tenants);
+    for (const [n, k] of sizes.entries()) {
       const [expected] = interpretKernel(k, tenants[n]!);
       expect(relativeError(results[n]![0]!, expected!)).toBeLessThan(8e-4);
     }
   });
 }
+
+it('attention asks for shared memory beyond what code can declare, and only then', () => {
+  const askedBy = (k: Kernel): number => emitWord([classOf(k, 'generic')], target).sharedBytes;
+  // Stages of 128 keys, padded, and as many values.
+  expect(askedBy(kernels.get('shared memory that was asked for')!)).toBe(2 * 2 * 128 * (128 + 8) * 2);
+  expect(askedBy(kernels.get('heads of 128')!)).toBe(0);
+});
 
 describe('attention is recognised', () => {
   const shape: AttentionShape = { heads: 2, queries: 9, features: 16, mask: true };
@@ -133,10 +196,6 @@ describe('attention is recognised', () => {
   it('not in f32', () => expect(attentionOf(attentionKernel({ ...shape, dtype: 'f32' }))).toBeUndefined());
 });
 
-const { cuda, nvrtc } = loadNative().probe();
-const problem = cuda.problem ?? nvrtc.problem;
-
-describe('attention, emulated', () => suite(() => loadNative().openHost(1), { emulate: target.name }));
-describe.skipIf(problem)(`attention on the GPU${problem ? ` (skipped: ${problem})` : ''}`, () =>
-  suite(() => loadNative().openCuda(0), {}),
-);
+const { emulated, cuda } = wayKinds();
+describe('attention, emulated', () => suite(emulated));
+describe.skipIf(cuda.problem)(titled('attention on the GPU', cuda), () => suite(cuda));

@@ -8,9 +8,9 @@ import { hostTarget } from '../../ir/target.ts';
 import { bytesOf, toNumbers } from '../../ir/tensor.ts';
 import { isFloat } from '../../ir/types.ts';
 import { scheduleKernel } from '../../passes/schedule.ts';
-import { loadNative, type NativeDevice } from '../../runtime/native.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
 import { runKernels } from '../support/run_kernel.ts';
+import { type Way, wayKinds } from '../support/ways.ts';
 import {
   convKernel,
   gatherKernel,
@@ -74,8 +74,8 @@ const cases: Record<string, Kernel> = {
 };
 
 describe('emitted kernels on the host', () => {
-  let device: NativeDevice;
-  beforeAll(() => void (device = loadNative().openHost(2)));
+  let device: Way;
+  beforeAll(() => void (device = wayKinds().host.open()));
   afterAll(() => device.close());
 
   for (const [name, plain] of Object.entries(cases)) {

@@ -1,7 +1,7 @@
 /**
  * @file Kernels that between them use every skeleton and every part of it, as lowering makes them.
  */
-import { add, floordiv, type Index, index, mod, mul } from '../../ir/affine.ts';
+import { type AffineLike, add, floordiv, type Index, index, mod, mul } from '../../ir/affine.ts';
 import {
   buffer,
   cast,
@@ -29,40 +29,45 @@ export interface ConvShape {
   readonly residual?: boolean;
   /** Sums over channels inside of taps, with weights laid out so. */
   readonly channelsInner?: boolean;
+  /** Pictures are NHWC. */
+  readonly channelsLast?: boolean;
   readonly dtype?: DType;
 }
 
-/** conv + bias (+ residual) + relu on NCHW. */
-export function convKernel(c: ConvShape): Kernel {
-  const { batch = 1, channels, outChannels, size, stride = 1, pad = 0, dtype = 'f32' } = c;
-  const [h, w] = size.map((extent, d) => Math.floor((extent + 2 * pad - c.kernel[d]!) / stride) + 1) as [
+/** conv + bias (+ residual) + relu on NCHW or NHWC. */
+export function convKernel(shape: ConvShape): Kernel {
+  const { batch = 1, channels, outChannels, size, stride = 1, pad = 0, dtype = 'f32' } = shape;
+  const [h, w] = size.map((extent, d) => Math.floor((extent + 2 * pad - shape.kernel[d]!) / stride) + 1) as [
     number,
     number,
   ];
-  const x = buffer('x0', dtype, [batch, channels, ...size]);
-  const inner = c.channelsInner ?? false;
-  const taps = inner ? [...c.kernel, channels] : [channels, ...c.kernel];
+  /** A picture's dimensions, or coordinates, in its layout. */
+  const laidOut = <T>([n, c, ...pixel]: readonly T[]): T[] =>
+    (shape.channelsLast ? [n, ...pixel, c] : [n, c, ...pixel]) as T[];
+  const x = buffer('x0', dtype, laidOut([batch, channels, ...size]));
+  const inner = shape.channelsInner ?? false;
+  const taps = inner ? [...shape.kernel, channels] : [channels, ...shape.kernel];
   const weights = buffer('x1', dtype, [outChannels, ...taps]);
   const bias = buffer('x2', dtype, [outChannels]);
-  const residual = buffer('x3', dtype, [batch, outChannels, h, w]);
-  const y = buffer('y0', dtype, [batch, outChannels, h, w]);
-  const domain = indicesFor(y.shape, ['n', 'oc', 'oh', 'ow']);
-  const [n, oc, oh, ow] = domain as [
-    (typeof domain)[0],
-    (typeof domain)[0],
-    (typeof domain)[0],
-    (typeof domain)[0],
+  const residual = buffer('x3', dtype, laidOut([batch, outChannels, h, w]));
+  const y = buffer('y0', dtype, residual.shape);
+  const domain = indicesFor(y.shape, laidOut(['n', 'oc', 'oh', 'ow']));
+  const [n, oc, oh, ow] = ['n', 'oc', 'oh', 'ow'].map((name) => domain.find((i) => i.name === name)!) as [
+    Index,
+    Index,
+    Index,
+    Index,
   ];
   const ic = index('ic', channels);
-  const kh = index('kh', c.kernel[0]);
-  const kw = index('kw', c.kernel[1]);
+  const kh = index('kh', shape.kernel[0]);
+  const kw = index('kw', shape.kernel[1]);
   const over = inner ? [kh, kw, ic] : [ic, kh, kw];
-  const at = [n, ic, add(mul(oh, stride), kh, -pad), add(mul(ow, stride), kw, -pad)];
+  const at = laidOut<AffineLike>([n, ic, add(mul(oh, stride), kh, -pad), add(mul(ow, stride), kw, -pad)]);
   const product = op('mul', widen(load(x, at, pad > 0 ? 0 : undefined)), widen(load(weights, [oc, ...over])));
   let value = op('add', reduce('sum', over, product), widen(load(bias, [oc])));
-  if (c.residual) value = op('add', value, widen(load(residual, domain)));
+  if (shape.residual) value = op('add', value, widen(load(residual, domain)));
   value = op('max', value, constant('f32', 0));
-  const inputs = [x, weights, bias, ...(c.residual ? [residual] : [])];
+  const inputs = [x, weights, bias, ...(shape.residual ? [residual] : [])];
   return kernel('conv_relu', inputs, [y], domain, [store(y, domain, cast(dtype, value))]);
 }
 
@@ -144,8 +149,10 @@ export interface AttentionShape {
   readonly mask?: boolean;
   /** Rows of which all is hidden give zeros. */
   readonly zeroHidden?: boolean;
-  /** Keys lie as [batch, head, feature, key]. */
+  /** Operands lie as [batch, head, feature, query or key]. */
+  readonly queriesLast?: boolean;
   readonly keysLast?: boolean;
+  readonly valuesLast?: boolean;
   /** All heads share keys and values. */
   readonly sharedKeys?: boolean;
   readonly dtype?: DType;
@@ -155,21 +162,20 @@ export interface AttentionShape {
 export function attentionKernel(s: AttentionShape): Kernel {
   const { batch = 1, heads, queries, keys = queries, features, width = features, dtype = 'f16' } = s;
   const shared = s.sharedKeys ? 1 : heads;
-  const x0 = buffer('x0', dtype, [batch, queries, heads, features]);
-  const x1 = buffer(
-    'x1',
-    dtype,
-    s.keysLast ? [batch, shared, features, keys] : [batch, keys, shared, features],
-  );
-  const x2 = buffer('x2', dtype, [batch, keys, shared, width]);
+  const laidOut = <T>(last: boolean | undefined, [n, row, head, column]: readonly [T, T, T, T]): T[] =>
+    last ? [n, head, column, row] : [n, row, head, column];
+  const x0 = buffer('x0', dtype, laidOut(s.queriesLast, [batch, queries, heads, features]));
+  const x1 = buffer('x1', dtype, laidOut(s.keysLast, [batch, keys, shared, features]));
+  const x2 = buffer('x2', dtype, laidOut(s.valuesLast, [batch, keys, shared, width]));
   const x3 = buffer('x3', dtype, [batch, 1, queries, keys]);
   const y = buffer('y0', dtype, [batch, queries, heads, width]);
   const [b, h, m, d] = [index('b', batch), index('h', heads), index('m', queries), index('d', width)];
   const at = s.sharedKeys ? 0 : h;
   const score = (k: Index): Expr => {
     const c = index('c', features);
-    const key = load(x1, s.keysLast ? [b, at, c, k] : [b, k, at, c]);
-    const sum = reduce('sum', [c], op('mul', widen(load(x0, [b, m, h, c])), widen(key)));
+    const query = load(x0, laidOut<AffineLike>(s.queriesLast, [b, m, h, c]));
+    const key = load(x1, laidOut<AffineLike>(s.keysLast, [b, k, at, c]));
+    const sum = reduce('sum', [c], op('mul', widen(query), widen(key)));
     const scaled = op('mul', sum, constant('f32', 1 / Math.sqrt(features)));
     return s.mask ? op('add', scaled, widen(load(x3, [b, 0, m, k]))) : scaled;
   };
@@ -178,7 +184,8 @@ export function attentionKernel(s: AttentionShape): Kernel {
   const weight = (k: Index): Expr => op('exp', op('sub', score(k), most));
   const total = reduce('sum', [k2], weight(k2));
   const rounded = widen(cast(dtype, weight(k3)));
-  const sum = reduce('sum', [k3], op('mul', rounded, widen(load(x2, [b, k3, at, d]))));
+  const element = load(x2, laidOut<AffineLike>(s.valuesLast, [b, k3, at, d]));
+  const sum = reduce('sum', [k3], op('mul', rounded, widen(element)));
   const plain = op('div', sum, total);
   const value = s.zeroHidden ? op('select', op('isnan', total), constant('f32', 0), plain) : plain;
   const inputs = [x0, x1, x2, ...(s.mask ? [x3] : [])];

@@ -6,16 +6,19 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { contractionOf } from '../../ir/contraction.ts';
 import { interpretKernel } from '../../ir/interpret.ts';
 import type { Kernel, MmaSchedule } from '../../ir/kernel.ts';
+import { memoised } from '../../ir/remap.ts';
 import { targetOf } from '../../ir/target.ts';
-import { bytesOf } from '../../ir/tensor.ts';
+import { bytesOf, type Tensor } from '../../ir/tensor.ts';
 import { scheduleKernel } from '../../passes/schedule.ts';
-import { loadNative, type NativeDevice } from '../../runtime/native.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
-import { type RunOptions, runKernels } from '../support/run_kernel.ts';
+import { oneWord, runWord } from '../support/run_kernel.ts';
+import { titled, type Way, type WayKind, wayKinds } from '../support/ways.ts';
 import { type ConvShape, convKernel, matmulKernel } from './kernels.ts';
 
 const target = targetOf('sm_90');
 const conv = (shape: ConvShape): Kernel => convKernel({ dtype: 'f16', ...shape });
+
+const nhwc = (shape: ConvShape): Kernel => conv({ ...shape, channelsInner: true, channelsLast: true });
 
 interface Case {
   readonly kernel: Kernel;
@@ -99,6 +102,51 @@ const cases: Record<string, Case> = {
       channelsInner: true,
     }),
   },
+  'NHWC conv 1x1 residual': {
+    kernel: nhwc({ channels: 72, outChannels: 100, size: [9, 7], kernel: [1, 1], residual: true }),
+  },
+  'NHWC conv 1x1 stride 2': {
+    kernel: nhwc({ channels: 24, outChannels: 16, size: [15, 15], kernel: [1, 1], stride: 2 }),
+  },
+  'NHWC conv 3x3, whole steps, 112 pixels a tile': {
+    kernel: nhwc({ channels: 64, outChannels: 40, size: [11, 11], kernel: [3, 1], pad: 1, residual: true }),
+    schedule: shape(64, 112, 64, [2, 1], 2, 1),
+  },
+  'NHWC conv 1x1, 4 stages of 64 in shared memory that was asked for': {
+    kernel: nhwc({ channels: 320, outChannels: 64, size: [7, 7], kernel: [1, 1], residual: true }),
+    schedule: shape(64, 112, 64, [4, 1], 4, 1),
+  },
+  'NHWC conv 3x3, 208 pixels a tile': {
+    kernel: nhwc({ channels: 32, outChannels: 40, size: [15, 15], kernel: [3, 3], pad: 1 }),
+    schedule: shape(32, 208, 32, [2, 1], 2, 1),
+  },
+  'NHWC conv 3x3, steps that go round': {
+    kernel: nhwc({ channels: 8, outChannels: 16, size: [9, 9], kernel: [3, 3], pad: 1 }),
+    schedule: shape(16, 48, 64, [1, 1], 3, 1),
+  },
+  'NHWC conv 3x3 stride 2, 24 channels, 4 segments': {
+    kernel: nhwc({ channels: 24, outChannels: 24, size: [13, 10], kernel: [3, 3], stride: 2, pad: 1 }),
+    schedule: shape(32, 16, 16, [1, 1], 4, 4),
+  },
+  'NHWC conv 5x3 of a batch, 2 segments of whole steps, bf16': {
+    kernel: nhwc({
+      batch: 2,
+      channels: 32,
+      outChannels: 33,
+      size: [8, 9],
+      kernel: [5, 3],
+      pad: 2,
+      dtype: 'bf16',
+    }),
+    schedule: shape(32, 48, 32, [2, 1], 3, 2),
+  },
+  'NHWC conv 7x7 stride 2 of 3 channels': {
+    kernel: nhwc({ channels: 3, outChannels: 32, size: [20, 20], kernel: [7, 7], stride: 2, pad: 3 }),
+  },
+  'NHWC conv 3x3, sums put down in rounds': {
+    kernel: nhwc({ channels: 16, outChannels: 72, size: [10, 12], kernel: [3, 3], pad: 1, residual: true }),
+    schedule: shape(64, 160, 16, [2, 2], 2, 1),
+  },
   'conv 1x1, whole steps of 49 pixels': {
     kernel: conv({ channels: 128, outChannels: 40, size: [7, 7], kernel: [1, 1], residual: true }),
   },
@@ -128,43 +176,60 @@ const cases: Record<string, Case> = {
   },
 };
 
-function suite(open: () => NativeDevice, options: RunOptions): void {
-  let device: NativeDevice;
-  beforeAll(() => void (device = open()));
-  afterAll(() => device.close());
+const kernels = new Map(
+  Object.entries(cases).map(([name, { kernel: plain, schedule }]) => {
+    const chosen = scheduleKernel(plain, target);
+    return [name, schedule ? { ...chosen, schedule: schedule as MmaSchedule } : chosen] as const;
+  }),
+);
 
-  for (const [name, { kernel: plain, schedule }] of Object.entries(cases)) {
+/** What the interpreter gives for a kernel's tenants; it knows no schedules, so cases that differ in theirs share it. */
+const expectedOf = memoised((plain: Kernel) =>
+  inputsOf(plain).map((inputs) => interpretKernel(plain, inputs)[0]!),
+);
+const inputsOf = (k: Kernel): Tensor[][] =>
+  [1, 2].map((t) => k.inputs.map((b, i) => randomTensor(b.dtype, b.shape, 100 * t + i)));
+
+function suite(kind: WayKind): void {
+  let way: Way;
+  beforeAll(async () => {
+    way = kind.open();
+    await way.prepare([...variants.values()].flat());
+  }, 600_000);
+  afterAll(() => way.close());
+  const variants = new Map(
+    [...kernels].map(([name, k]) => [
+      name,
+      [
+        oneWord([k], target.name),
+        oneWord([k, k], target.name),
+        oneWord([k, k], target.name, { blocks: 2 }),
+        oneWord([k, k], target.name, { tier: 'specialised' }),
+      ],
+    ]),
+  );
+
+  for (const [name, kernel] of kernels) {
     it(name, async () => {
-      const chosen = scheduleKernel(plain, target);
-      const kernel = schedule ? { ...chosen, schedule: schedule as MmaSchedule } : chosen;
       expect(kernel.schedule!.skeleton).toBe('mma');
       expect(contractionOf(kernel)).toBeDefined();
-      const tenants = [1, 2].map((t) =>
-        kernel.inputs.map((b, i) => randomTensor(b.dtype, b.shape, 100 * t + i)),
-      );
-      const expected = tenants.map((inputs) => interpretKernel(kernel, inputs));
-      const alone = await Promise.all(
-        tenants.map((inputs) => runKernels(device, [kernel], [inputs], options)),
+      const tenants = inputsOf(kernel);
+      const expected = expectedOf(cases[name]!.kernel);
+      const [alone, ...together] = variants.get(name)!;
+      const single = await Promise.all(
+        tenants.map(async (inputs) => (await runWord(way, alone!, [kernel], [inputs]))[0]![0]!),
       );
       const dtype = kernel.outputs[0]!.dtype;
-      for (const [t, [outputs]] of alone.entries())
-        expect(relativeError(outputs![0]!, expected[t]![0]!)).toBeLessThan(dtype === 'f16' ? 5e-4 : 4e-3);
-      const both = [kernel, kernel];
-      const together = await runKernels(device, both, tenants, options);
-      const constrained = await runKernels(device, both, tenants, { ...options, blocks: 2 });
-      const specialised = await runKernels(device, both, tenants, { ...options, tier: 'specialised' });
-      for (const [t, [outputs]] of alone.entries())
-        for (const other of [together, constrained, specialised])
-          expect(bytesOf(other[t]![0]!)).toEqual(bytesOf(outputs![0]!));
+      for (const [t, output] of single.entries())
+        expect(relativeError(output, expected[t]!)).toBeLessThan(dtype === 'f16' ? 5e-4 : 4e-3);
+      for (const program of together) {
+        const both = await runWord(way, program, [kernel, kernel], tenants);
+        for (const [t, output] of single.entries()) expect(bytesOf(both[t]![0]!)).toEqual(bytesOf(output));
+      }
     });
   }
 }
 
-const { cuda, nvrtc } = loadNative().probe();
-const problem = cuda.problem ?? nvrtc.problem;
-
-describe('tensor-core kernels, emulated', () =>
-  suite(() => loadNative().openHost(1), { emulate: target.name }));
-describe.skipIf(problem)(`tensor-core kernels on the GPU${problem ? ` (skipped: ${problem})` : ''}`, () =>
-  suite(() => loadNative().openCuda(0), {}),
-);
+const { emulated, cuda } = wayKinds();
+describe('tensor-core kernels, emulated', () => suite(emulated));
+describe.skipIf(cuda.problem)(titled('tensor-core kernels on the GPU', cuda), () => suite(cuda));

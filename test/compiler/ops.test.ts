@@ -2,15 +2,15 @@
  * @file What operators mean, compared with onnxruntime on random inputs; and that every kernel they lower to is sound.
  */
 import { describe, expect, it } from 'vitest';
+import { runPeer } from '../../cli/bench/onnxruntime.ts';
 import { lowerOnnx } from '../../compiler/index.ts';
+import { type AttributeValue, buildModel } from '../../compiler/onnx/writer.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import { type Tensor, tensorOf } from '../../ir/tensor.ts';
 import type { DType } from '../../ir/types.ts';
 import { verifyKernel } from '../../ir/verify.ts';
 import { difference } from '../conformance/suite.ts';
 import { randomTensor } from '../support/random.ts';
-import { type AttributeValue, buildModel } from './build_model.ts';
-import { runPeer } from './peer.ts';
 
 interface Case {
   readonly op: string;

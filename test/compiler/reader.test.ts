@@ -5,8 +5,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { InputError, lowerOnnx, readModel, readTensor, Unsupported } from '../../compiler/index.ts';
 import { encodeModel } from '../../compiler/onnx/schema.ts';
+import { buildModel, type GraphSpec } from '../../compiler/onnx/writer.ts';
 import { tensorOf } from '../../ir/tensor.ts';
-import { buildModel, type GraphSpec } from './build_model.ts';
 
 const small: GraphSpec = {
   inputs: [{ name: 'x', shape: [2, 3] }],

@@ -3,10 +3,10 @@
  */
 import { describe, expect, it } from 'vitest';
 import { convertPrecision, lowerGraph, readModel, simplify, typeGraph } from '../../compiler/index.ts';
+import { buildModel, type GraphSpec, type NodeSpec } from '../../compiler/onnx/writer.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import { type Tensor, tensorOf } from '../../ir/tensor.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
-import { buildModel, type GraphSpec, type NodeSpec } from './build_model.ts';
 
 const type = (graph: GraphSpec) => typeGraph(readModel(buildModel(graph), 'm.onnx'));
 

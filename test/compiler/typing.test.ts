@@ -3,9 +3,9 @@
  */
 import { describe, expect, it } from 'vitest';
 import { lowerOnnx, readModel, typeGraph, Unsupported } from '../../compiler/index.ts';
+import { buildModel, type GraphSpec, type NodeSpec } from '../../compiler/onnx/writer.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import { type Tensor, tensorOf, toNumbers } from '../../ir/tensor.ts';
-import { buildModel, type GraphSpec, type NodeSpec } from './build_model.ts';
 
 const type = (graph: GraphSpec, shapes = {}) => typeGraph(readModel(buildModel(graph), 'm.onnx'), shapes);
 const ints = (...values: number[]): Tensor => tensorOf('i64', [values.length], values);

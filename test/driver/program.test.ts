@@ -47,6 +47,23 @@ describe('a program', () => {
     program.close();
   });
 
+  it('is not loaded with a row that would leave its buffers', async () => {
+    const model = await mlp(1);
+    const compiled = model.compiledFor('host');
+    const [first, ...rest] = compiled.tasks;
+    const broken = { ...compiled, tasks: [{ ...first!, sizes: first!.sizes.map((s) => s + 8) }, ...rest] };
+    const tampered: Model = {
+      ...model,
+      name: model.name,
+      compiledFor: () => broken,
+      classOf: (target, key) => model.classOf(target, key),
+      codeOf: () => undefined,
+    };
+    await expect(device.load([{ name: 'a', model: tampered }])).rejects.toThrow(
+      /^tenant 'a', task \S+: (with sizes .* is not inside|operand \d+ takes \d+ bytes, its place has \d+)$/,
+    );
+  });
+
   it('replicas have weights and activations of their own', async () => {
     const model = await mlp(1);
     const program = await device.load([1, 2, 3].map((n) => ({ name: `t${n}`, model })));
@@ -97,6 +114,47 @@ describe('a program', () => {
       program.close();
     }
     for (const bits of results) expect(bits).toEqual(results[0]);
+  });
+
+  it('gives the same bits at every width', async () => {
+    const models = [await mlp(1), await mlp(2), await mlp(3)];
+    const tenants = models.map((model, n) => ({ name: `t${n}`, model }));
+    const requests = { t0: input(1), t1: input(2), t2: input(3) };
+    const expected = await Promise.all(models.map((m, n) => alone(m, input(n + 1))));
+    for (const width of [1, 2, 3]) {
+      const program = await device.load(tenants, { width });
+      expect(program.stats.widest).toBe(width);
+      const { outputs } = await program.run(requests);
+      expect(tenants.map(({ name }) => bytesOf(outputs[name]!.y!))).toEqual(expected);
+      program.close();
+    }
+    await expect(device.load(tenants, { width: 0 })).rejects.toThrow('at least one slot');
+  });
+
+  it('times words, and programs in turn and side by side, which compute what they do when run', async () => {
+    const models = [await mlp(1), await mlp(2), await mlp(3)];
+    const programs = await Promise.all(models.map((model) => device.load([{ name: 'only', model }])));
+    const expected = await Promise.all(models.map((m, n) => alone(m, input(n + 1))));
+    const outputs = () => programs.map((p) => bytesOf(p.readOutputs().only!.y!));
+    for (const together of ['in turn', 'side by side'] as const) {
+      for (const p of programs) await p.run({ only: input(9) });
+      for (const [n, p] of programs.entries()) p.setInputs({ only: input(n + 1) });
+      expect(outputs()).not.toEqual(expected);
+      const times = await device.time(programs, together, 3);
+      expect(times).toHaveLength(3);
+      expect(times.every((t) => t > 0)).toBe(true);
+      expect(outputs()).toEqual(expected);
+    }
+    const words = await programs[0]!.timeWords(4);
+    expect(words.map((round) => round.length)).toEqual([2, 2, 2, 2]);
+    expect(words.flat().every((t) => t > 0)).toBe(true);
+    expect(() => programs[0]!.setInputs({ only: input(1, 21) })).toThrow(RequestError);
+    programs[0]!.close();
+    await expect(device.time(programs, 'in turn', 1)).rejects.toThrow('closed');
+    expect(() => programs[0]!.setInputs({})).toThrow('closed');
+    expect(() => programs[0]!.readOutputs()).toThrow('closed');
+    await expect(programs[0]!.timeWords(1)).rejects.toThrow('closed');
+    for (const p of programs) p.close();
   });
 
   it('times both ways of running', async () => {

@@ -90,7 +90,7 @@ function output(test: FileTest, file: string): string {
 const withoutComments = (input: string): string =>
   input
     .split('\n')
-    .filter((l) => !l.startsWith(';'))
+    .filter((l) => !l.trimStart().startsWith(';'))
     .join('\n')
     .replace(/^\n+/, '');
 
@@ -134,7 +134,8 @@ function runTest(source: string, file: string): void {
   const got = output(test, file);
   checkOutput(test, got);
   if (test.expected !== undefined) expect(got).toBe(test.expected);
-  else if (test.checks.length + test.checksNot.length === 0) expect(got).toBe(withoutComments(test.input));
+  else if (test.checks.length + test.checksNot.length === 0)
+    expect(withoutComments(got)).toBe(withoutComments(test.input));
 }
 
 describe('filetests', () => {

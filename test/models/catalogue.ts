@@ -4,13 +4,13 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { runPeer } from '../../cli/bench/onnxruntime.ts';
 import { readTestData } from '../../cli/test_data.ts';
 import { readModel } from '../../compiler/index.ts';
 import { directionFile, recogniserFile, wakeModelFile } from '../../demo/models.ts';
 import type { Model, Precision } from '../../driver/model.ts';
 import { compileModel } from '../../index.ts';
 import type { Tensors } from '../../runtime/program.ts';
-import { runPeer } from '../compiler/peer.ts';
 import { testFolder } from '../conformance/suite.ts';
 import { randomTensor } from '../support/random.ts';
 

@@ -120,6 +120,51 @@ describe('the CUDA device on the fake driver', () => {
     expect(log).toBe('contexts 1, allocations 8, modules 1, graphs 1, launches 8, complaints 0\n');
   });
 
+  it('times words one by one, and programs in turn and side by side', async () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const [one, two, three] = [setUp(device), setUp(device), setUp(device)];
+      const sets = [one, two, three];
+      const clear = () => sets.forEach((s) => s.tenants.forEach(({ c }) =>
+        device.write({ buffer: c, offset: 0, data: new Uint8Array(16) })));
+      const show = () => print(sets.map((s) => s.tenants.map(({ c }) => download(device, c)).join(' ')).join(' | '));
+      for (const together of ['in turn', 'side by side', 'in turn', 'side by side']) {
+        clear();
+        print([...await device.time([one.program, two.program], together, 2)].join());
+        show();
+      }
+      clear();
+      print([...await three.program.timeWords([1], 2)].join());
+      show();
+      await one.program.run({ active: [0], writes: [], reads: [] });
+      two.program.close();
+      print([...await device.time([three.program], 'side by side', 1)].join());
+      device.close();`);
+    const [ran, idle] = ['11,22,33,44 22,44,66,88', '0,0,0,0 0,0,0,0'];
+    const both = ['0.25,0.25', `${ran} | ${ran} | ${idle}`];
+    expect(printed.split('\n')).toEqual([
+      ...[both, both, both, both].flat(),
+      '0.25,0.25,0.25,0.25',
+      `${idle} | ${idle} | 0,0,0,0 22,44,66,88`,
+      '0.25',
+      '',
+    ]);
+    // Two graphs with the words, one of them run by itself too, and one with marks between the words.
+    expect(log).toBe('contexts 1, allocations 24, modules 3, graphs 4, launches 20, complaints 0\n');
+  });
+
+  it('asks for shared memory before it launches with it', () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const { tenants, word } = setUp(device);
+      const program = device.createProgram([{ ...word, sharedBytes: 226 * 1024 }, { ...word, sharedBytes: 0 }, word]);
+      await program.run({ active: [0, 1], writes: [], reads: [] });
+      print(download(device, tenants[1].c));
+      device.close();`);
+    expect(printed).toBe('22,44,66,88\n');
+    expect(log).toMatch(/ complaints 0\n$/);
+  });
+
   it('frees what is collected, closed or released, and the rest at the end', () => {
     const { printed, log } = run(`
       for (let i = 0; i < 30; i++) {
@@ -143,6 +188,7 @@ describe('the CUDA device on the fake driver', () => {
       const device = native.openCuda(0);
       const { word, tenants } = setUp(device);
       print(failure(() => device.createProgram([{ ...word, threads: 257 }])));
+      print(failure(() => device.createProgram([{ ...word, sharedBytes: 226 * 1024 + 1 }])));
       print(failure(() => device.load(image, 'subtract')));
       print(failure(() => device.load('/a/path.so', 'add')));
       print(failure(() => device.load(Buffer.from('text'), 'add')));
@@ -154,6 +200,7 @@ describe('the CUDA device on the fake driver', () => {
       device.close();`);
     expect(printed.trim().split('\n')).toEqual([
       'words[0].threads must be an integer from 1 to 256, not 257',
+      'words[0].sharedBytes must be an integer from 0 to 231424, not 231425',
       'finding subtract in CUDA code failed: CUDA_ERROR_NOT_FOUND (said by the fake)',
       'code must be a Uint8Array, not a string',
       'the code is neither a cubin nor PTX',
@@ -192,6 +239,7 @@ describe('the CUDA device on the fake driver', () => {
       'cuDevicePrimaryCtxRetain',
       'cuCtxSetCurrent',
       'cuStreamCreate',
+      'cuStreamWaitEvent',
       'cuMemAlloc',
       'cuMemcpyHtoDAsync',
       'cuModuleLoadData',
@@ -214,6 +262,10 @@ describe('the CUDA device on the fake driver', () => {
           const { tenants, program } = setUp(device);
           const reads = [{ buffer: tenants[0].c, offset: 0, data: new Uint8Array(16) }];
           await program.run({ active: [0], writes: [], reads });
+          const other = device.createProgram([setUp(device).word]);
+          await device.time([program, other], 'side by side', 2);
+          await program.timeWords([1], 1);
+          await device.time([other, program], 'in turn', 1);
           return (await program.run({ active: [0, 1], writes: [], reads })).milliseconds;
         } finally {
           device.close();
@@ -222,7 +274,7 @@ describe('the CUDA device on the fake driver', () => {
       for (const call of ${JSON.stringify(calls)}) {
         let failed = 0;
         for (const error of [801, 12345, 700]) {
-          for (let n = 1; n < 4; n++) {
+          for (let n = 1; n < 16; n++) {
             process.env.FAKE_CUDA_FAIL = [call, n, error].join(':');
             const message = await session().then(() => '', (problem) => problem.message);
             delete process.env.FAKE_CUDA_FAIL;

@@ -492,6 +492,76 @@ const cases: Record<string, Case[]> = {
     ['a closed program', () => closedProgram.time([0], 1), /closed/],
     ["a closed device's program", () => orphanProgram.time([0], 1), /closed/],
   ],
+  timeWords: [
+    ...notArrays.map(
+      ([what, value]): Case => [
+        `active: ${what}`,
+        () => program.timeWords(value, 1),
+        /active must be an array/,
+      ],
+    ),
+    ...notIntegers.map(
+      ([what, value]): Case => [`rounds: ${what}`, () => program.timeWords([0], value), /rounds must be/],
+    ),
+    ['0 rounds', () => program.timeWords([0], 0), /from 1 to/],
+    ['more rounds than fit', () => program.timeWords([0], 1_000_001), /from 1 to 1000000/],
+    ['a tenant of no slot', () => program.timeWords([1], 1), /and 1 is not/],
+    ['a closed program', () => closedProgram.timeWords([0], 1), /closed/],
+    ["a closed device's program", () => orphanProgram.timeWords([0], 1), /closed/],
+  ],
+  'time of several programs': [
+    ...notArrays.map(
+      ([what, value]): Case => [
+        `programs: ${what}`,
+        () => device.time(value, 'in turn', 1),
+        /programs must be an array/,
+      ],
+    ),
+    ...notObjects.map(
+      ([what, value]): Case => [
+        `programs: [${what}]`,
+        () => device.time([value], 'in turn', 1),
+        /programs\[0\] must be a program made by/,
+      ],
+    ),
+    ...notIntegers.map(
+      ([what, value]): Case => [
+        `rounds: ${what}`,
+        () => device.time([program], 'in turn', value),
+        /rounds must be/,
+      ],
+    ),
+    ['no programs', () => device.time([], 'in turn', 1), /programs must be at least one/],
+    [
+      'too many programs',
+      () => device.time(Array(257).fill(program), 'in turn', 1),
+      /programs must be at most 256 long/,
+    ],
+    ['0 rounds', () => device.time([program], 'in turn', 0), /from 1 to/],
+    ['no way to run', () => device.time([program], undefined as Any, 1), /together must be a string/],
+    ['another way to run', () => device.time([program], 'at once' as Any, 1), /must be 'in turn' or 'side/],
+    ['a program twice', () => device.time([program, program], 'side by side', 1), /programs\[1\] must be a/],
+    ['a closed program', () => device.time([program, closedProgram], 'side by side', 1), /closed/],
+    ["another device's program", () => other.time([program], 'in turn', 1), /a program of this device/],
+    ["a closed device's program", () => device.time([orphanProgram], 'in turn', 1), /closed/],
+    ['a closed device', () => closed.time([orphanProgram], 'in turn', 1), /closed/],
+    [
+      'a device that is closed while its programs are read',
+      () => {
+        const passing = native.openHost(1);
+        const mine = passing.createProgram([word(passing.load(library.path, 'nothing'), slot({}))]);
+        const list = [mine, mine];
+        Object.defineProperty(list, 1, {
+          get: () => {
+            passing.close();
+            return mine;
+          },
+        });
+        return passing.time(list, 'in turn', 1);
+      },
+      /closed/,
+    ],
+  ],
   compileCuda: [
     ...notObjects
       .filter(([what]) => what !== 'a string')
@@ -542,6 +612,8 @@ describe('the classes behind the handles', () => {
       [device, 'close'],
       [device, 'createProgram'],
       [program, 'run'],
+      [program, 'timeWords'],
+      [device, 'time'],
       [program, 'close'],
     ] as [Any, string][]) {
       for (const self of [

@@ -270,6 +270,53 @@ describe('rounds on the host device', () => {
       expect([...(await program.time([], 2))].every((time) => time < 3)).toBe(true);
     }));
 
+  it('times words one by one', () =>
+    withHost(2, async (device) => {
+      const nap = device.load(library.path, 'nap');
+      const counts = [1, 2].map(() => device.allocate(4));
+      const words = [6, 1].map((milliseconds, n) =>
+        word(nap, slot({ tenant: n, operands: [whole(counts[n]!)], sizes: [milliseconds] })),
+      );
+      const program = device.createProgram(words);
+      const times = await program.timeWords([0, 1], 3);
+      expect(times).toHaveLength(6);
+      for (const round of [0, 2, 4]) {
+        expect(times[round]).toBeGreaterThanOrEqual(5.9);
+        expect(times[round + 1]).toBeGreaterThanOrEqual(0.9);
+      }
+      expect(times[0]! + times[2]! + times[4]!).toBeGreaterThan(times[1]! + times[3]! + times[5]!);
+      expect((await program.timeWords([1], 1))[0]).toBeLessThan(5.9);
+      expect(counts.map((c) => downloadInts(device, c)[0])).toEqual([3, 4]);
+    }));
+
+  it.each([1, 3, 4])('times several programs in turn and side by side, on %d threads', (threads) =>
+    withHost(threads, async (device) => {
+      const [first, second, third] = [1, 2, 3].map(() => napping(device, library.path, 20));
+      const programs = [first!.program, second!.program, third!.program];
+      const inTurn = await device.time(programs, 'in turn', 2);
+      const sideBySide = await device.time(programs, 'side by side', 2);
+      expect(inTurn).toHaveLength(2);
+      for (const time of inTurn) expect(time).toBeGreaterThanOrEqual(59);
+      for (const time of sideBySide) expect(time).toBeGreaterThanOrEqual(19);
+      // Naps take no processor, so that three of them at once take as long as one.
+      expect(Math.min(...sideBySide)).toBeLessThan(55);
+      expect([first, second, third].map((p) => downloadInts(device, p!.count)[0])).toEqual([4, 4, 4]);
+    }));
+
+  it('side by side, each program computes what it does alone', () =>
+    withHost(2, async (device) => {
+      const sets = [1, 2, 3].map(() => addAndReverse(device, (virtual) => virtual));
+      for (let i = 0; i < 20; i++)
+        await device.time(
+          sets.map((s) => s.program),
+          'side by side',
+          1,
+        );
+      for (const { tenants } of sets)
+        for (const { buffers, expected } of tenants)
+          expect(downloadFloats(device, buffers[3]!)).toEqual(expected);
+    }));
+
   it('runs several devices at once', async () => {
     const devices = Array.from({ length: 4 }, () => native.openHost(3));
     const results = await Promise.all(

@@ -3,11 +3,11 @@
  */
 import { describe, expect, it } from 'vitest';
 import { lowerOnnx } from '../../compiler/index.ts';
+import { buildModel } from '../../compiler/onnx/writer.ts';
 import { contractionOf } from '../../ir/contraction.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import { hostTarget, targetOf } from '../../ir/target.ts';
 import { orderChannels } from '../../passes/channel_order.ts';
-import { buildModel } from '../compiler/build_model.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
 
 const model = buildModel({

@@ -57,6 +57,16 @@ describe('coalesce', () => {
     expect(coalesce(tenants, 'generic').map((w) => w.slots.length)).toEqual([1, 2, 2]);
   });
 
+  it('keeps words as narrow as asked, with every task once', () => {
+    const tenants = [1, 2, 3, 4, 5].map((n) => tenant(`t${n}`, ['a1', 'b1', 'a2']));
+    for (const width of [1, 2, 3, 4, 5, 6]) {
+      const words = coalesce(tenants, 'auto', width);
+      check(tenants, words);
+      expect(words).toHaveLength(3 * Math.ceil(5 / width));
+      expect(Math.max(...words.map((w) => w.slots.length))).toBe(Math.min(width, 5));
+    }
+  });
+
   it('coalesces over sizes in the generic tier only', () => {
     const tenants = [tenant('one', ['a1']), tenant('two', ['a2'])];
     expect(coalesce(tenants, 'generic')).toHaveLength(1);

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { lowerOnnx } from '../../compiler/index.ts';
+import { buildModel, type GraphSpec, type NodeSpec } from '../../compiler/onnx/writer.ts';
 import { attentionOf } from '../../ir/attention.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import type { Module } from '../../ir/module.ts';
@@ -15,7 +16,6 @@ import { fuse } from '../../passes/fuse.ts';
 import { fuseAttention } from '../../passes/fuse_attention.ts';
 import { saturate } from '../../passes/saturate.ts';
 import { schedule } from '../../passes/schedule.ts';
-import { buildModel, type GraphSpec, type NodeSpec } from '../compiler/build_model.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
 
 const target = targetOf('sm_90');

@@ -8,12 +8,12 @@ import { interpretModule } from '../../ir/interpret_module.ts';
 import { interpretProgram } from '../../ir/interpret_program.ts';
 import { type Item, itemProblems } from '../../ir/item.ts';
 import type { Module } from '../../ir/module.ts';
-import type { Program } from '../../ir/program.ts';
 import { randomInput } from '../../ir/random.ts';
 import { targetOf } from '../../ir/target.ts';
 import { bytesOf, type Tensor } from '../../ir/tensor.ts';
 import { parsePasses, runPass } from '../../passes/index.ts';
 import { anyModule, contractionKernel, scheduledKernel, unscheduledKernel } from '../ir/arbitraries.ts';
+import { pictureNetwork } from './pictures.ts';
 
 const inputsOf = (module: Module, seed: number): Map<string, Tensor> =>
   new Map(module.inputs.map((name, i) => [name, randomInput(module.types.get(name)!, seed * 31 + i)]));
@@ -45,11 +45,36 @@ describe('passes keep the meaning', () => {
     });
   }
 
-  it('plan-memory, coalesce and constrain, with slots in any order', () => {
+  for (const passes of ['layout', 'saturate,fuse,layout', 'fuse,layout,schedule']) {
+    it(`${passes}, of picture networks`, () => {
+      let changed = 0;
+      fc.assert(
+        fc.property(pictureNetwork(), (module) => {
+          const before = passes.replace(/,?layout.*/, '');
+          const [start] = run(before, module, 'sm_90');
+          const [item] = run(passes, module, 'sm_90');
+          expect(itemProblems(item!, targetOf('sm_90'))).toEqual([]);
+          const [from, to] = [start, item].map((i) => (i as Extract<Item, { kind: 'module' }>).module);
+          if ([...to!.types].some(([v, t]) => t.shape.join() !== from!.types.get(v)!.shape.join())) changed++;
+          const inputs = inputsOf(module, 1);
+          expect(bits(interpretModule(to!, inputs))).toEqual(bits(interpretModule(from!, inputs)));
+        }),
+        { numRuns: 60 },
+      );
+      expect(changed).toBeGreaterThan(10);
+    });
+  }
+
+  it('plan-memory, coalesce, constrain and slice, with slots in any order', () => {
     fc.assert(
       fc.property(
         anyModule(scheduledKernel({ targets: ['sm_90'] })),
-        fc.constantFrom('plan-memory=3', 'plan-memory=2,coalesce', 'coalesce=auto,constrain=2'),
+        fc.constantFrom(
+          'plan-memory=3',
+          'plan-memory=2,coalesce',
+          'coalesce=auto,constrain=2',
+          'plan-memory=2,coalesce,slice=1',
+        ),
         fc.nat(99),
         (module, passes, seed) => {
           const [item] = run(passes, module, 'sm_90');
@@ -65,35 +90,4 @@ describe('passes keep the meaning', () => {
       { numRuns: 150 },
     );
   });
-
-  it('slices of a task add up to the task', () => {
-    fc.assert(
-      fc.property(anyModule(scheduledKernel({ targets: ['sm_90'] })), fc.nat(99), (module, cut) => {
-        const [item] = run('plan-memory', module, 'sm_90');
-        const { program } = item as Extract<Item, { kind: 'program' }>;
-        const sliced = sliceAll(program, cut);
-        expect(itemProblems({ kind: 'program', program: sliced })).toEqual([]);
-        const inputs = new Map([[program.tenants[0]!.name, inputsOf(module, 1)]]);
-        const [got] = interpretProgram(sliced, inputs).values();
-        expect(bits(got!)).toEqual(bits(interpretModule(module, inputsOf(module, 1))));
-      }),
-      { numRuns: 100 },
-    );
-  });
-});
-
-/** Every word in two, where its task has blocks for that. */
-const sliceAll = (program: Program, cut: number): Program => ({
-  ...program,
-  words: program.words.flatMap((word) => {
-    const slot = word.slots[0]!;
-    const total = slot.blocks;
-    if (total < 2) return [word];
-    const at = 1 + (cut % (total - 1));
-    const part = (from: number, to: number) => ({
-      ...word,
-      slots: [{ ...slot, blocks: to - from, range: { from, to } }],
-    });
-    return [part(0, at), part(at, total)];
-  }),
 });

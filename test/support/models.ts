@@ -1,7 +1,7 @@
 /**
  * @file Small ONNX models with weights of their own, made in memory.
  */
-import { buildModel } from '../compiler/build_model.ts';
+import { buildModel } from '../../compiler/onnx/writer.ts';
 import { randomTensor } from './random.ts';
 
 /** A network of fully connected layers: x[1, sizes[0]] → y[1, sizes.at(-1)], relu between. */

@@ -1,105 +1,83 @@
 /**
- * @file Runs one kernel on a device, as one slot a tenant of one word: the other side of comparisons with the interpreter.
+ * @file Kernels of one class as slots of one word, a tenant each: how kernels are run by themselves.
  */
-import { emitWord, entrySymbol, type WordSource } from '../../codegen/word.ts';
-import { virtualBlocks } from '../../ir/blocks.ts';
-import { classOf, type Tier } from '../../ir/class.ts';
+import type { Tier } from '../../ir/class.ts';
+import type { TensorsByTenant } from '../../ir/interpret_program.ts';
 import type { Kernel } from '../../ir/kernel.ts';
-import { type Target, targetOf } from '../../ir/target.ts';
-import { bytesOf, makeTensor, type Tensor } from '../../ir/tensor.ts';
-import { byteSize } from '../../ir/types.ts';
+import type { Module } from '../../ir/module.ts';
+import type { Program } from '../../ir/program.ts';
+import type { Tensor } from '../../ir/tensor.ts';
 import { verifyKernel } from '../../ir/verify.ts';
-import { CodeCache } from '../../runtime/cache.ts';
-import type { NativeDevice, NativeFunction } from '../../runtime/native.ts';
-import { toolchainOf } from '../../runtime/toolchain.ts';
-import { emulated } from './emulate.ts';
+import { coalesce } from '../../passes/coalesce.ts';
+import { constrain } from '../../passes/constrain.ts';
+import { linkModules } from '../../passes/link.ts';
+import type { Way } from './ways.ts';
 
-export interface RunOptions {
+export interface WordOptions {
   readonly tier?: Tier;
   /** Physical blocks of each slot; by default all. */
   readonly blocks?: number;
-  /** Emits for this CUDA target and emulates it on the device, a host device of one thread. */
-  readonly emulate?: string;
 }
 
-/** Runs a scheduled kernel once for each tenant's inputs, all in one word. */
+/** Runs scheduled kernels of one class, each on its tenant's inputs, all in one word. */
 export async function runKernels(
-  device: NativeDevice,
+  way: Way,
   kernels: readonly Kernel[],
   tenants: readonly (readonly Tensor[])[],
-  { tier = 'generic', blocks = Number.POSITIVE_INFINITY, emulate }: RunOptions = {},
+  options: WordOptions = {},
 ): Promise<Tensor[][]> {
+  const program = oneWord(kernels, way.target, options);
+  await way.prepare([program]);
+  return runWord(way, program, kernels, tenants);
+}
+
+/** Runs a prepared program that `oneWord` made of the kernels. */
+export async function runWord(
+  way: Way,
+  program: Program,
+  kernels: readonly Kernel[],
+  tenants: readonly (readonly Tensor[])[],
+): Promise<Tensor[][]> {
+  const inputs: TensorsByTenant = new Map(
+    kernels.map((kernel, t) => [
+      tenantName(t),
+      new Map(kernel.inputs.map((b, n) => [b.name, { ...tenants[t]![n]!, shape: b.shape }])),
+    ]),
+  );
+  const outputs = await way.run(program, inputs);
+  return kernels.map((_, t) => [...outputs.get(tenantName(t))!.values()]);
+}
+
+const tenantName = (t: number): string => `tenant ${t}`;
+
+/** One word of one slot a kernel. Throws if the verifier refuses a kernel, or if they are of several classes. */
+export function oneWord(
+  kernels: readonly Kernel[],
+  target: string,
+  { tier = 'generic', blocks }: WordOptions = {},
+): Program {
   for (const k of kernels) {
     const problems = verifyKernel(k);
     if (problems.length > 0) throw new Error(problems.join('\n'));
   }
-  const classes = kernels.map((k) => classOf(k, tier));
-  if (new Set(classes.map((c) => c.key)).size !== 1) throw new Error('the kernels are of several classes');
-  const target = targetOf(emulate ?? device.target);
-  const word = emitWord([classes[0]!], target);
-  const { threads } = word;
-  const code =
-    emulate === undefined ? await compiled(device, word, target) : await loadEmulated(device, word);
-  const slots = kernels.map((kernel, n) => {
-    const inputs = tenants[n]!.map((t) => ({
-      tensor: t,
-      buffer: device.allocate(Math.max(16, byteSize(t))),
-    }));
-    const outputs = kernel.outputs.map((b) => {
-      const tensor = makeTensor(b.dtype, b.shape);
-      const buffer = device.allocate(Math.max(16, byteSize(tensor)));
-      // Poisoned, so that an element that nobody writes shows.
-      device.write({ buffer, offset: 0, data: new Uint8Array(byteSize(tensor)).fill(0xa5) });
-      return { tensor, buffer };
-    });
-    for (const { tensor, buffer } of inputs) device.write({ buffer, offset: 0, data: bytesOf(tensor) });
-    return { kernel, inputs, outputs, sizes: classes[n]!.sizes.values };
-  });
-  const program = device.createProgram([
-    {
-      code,
-      threads,
-      slots: slots.map(({ kernel, inputs, outputs, sizes }, tenant) => ({
-        tenant,
-        body: 0,
-        begin: 0,
-        end: virtualBlocks(kernel),
-        blocks: Math.min(virtualBlocks(kernel), blocks),
-        operands: [...inputs, ...outputs].map(({ tensor, buffer }) => ({
-          buffer,
-          offset: 0,
-          bytes: byteSize(tensor),
-        })),
-        sizes,
-      })),
-    },
-  ]);
-  try {
-    const reads = slots.flatMap((s) =>
-      s.outputs.map(({ tensor, buffer }) => ({ buffer, offset: 0, data: bytesOf(tensor) })),
-    );
-    await program.run({ active: [...kernels.keys()], writes: [], reads });
-    return slots.map((s) => s.outputs.map((o) => o.tensor));
-  } finally {
-    program.close();
-    for (const s of slots) for (const { buffer } of [...s.inputs, ...s.outputs]) device.release(buffer);
-  }
-}
-
-async function compiled(device: NativeDevice, word: WordSource, target: Target): Promise<NativeFunction> {
-  const toolchain = toolchainOf(target.name);
-  const cache = new CodeCache();
-  const key = CodeCache.key(word.source, toolchain.identity);
-  const path =
-    (await cache.find(key, toolchain.extension)) ??
-    (await cache.put(key, toolchain.extension, (file) => toolchain.compile(word.source, file)));
-  return device.load(
-    target.kind === 'host' ? path : await CodeCache.read(path),
-    entrySymbol(word.entry, target),
+  const modules = new Map(kernels.map((k) => [k, moduleOf(k)]));
+  const linked = linkModules(
+    kernels.map((kernel, t) => ({ name: tenantName(t), module: modules.get(kernel)! })),
+    target,
   );
+  const words = coalesce(linked.tenants, tier);
+  if (words.length !== 1) throw new Error('the kernels are of several classes');
+  return { ...linked, words: blocks === undefined ? words : constrain(words, blocks) };
 }
 
-async function loadEmulated(device: NativeDevice, word: WordSource): Promise<NativeFunction> {
-  const { path, symbol } = await emulated(word);
-  return device.load(path, symbol);
-}
+/** A module that calls the kernel once. */
+export const moduleOf = (kernel: Kernel): Module => ({
+  name: kernel.name,
+  types: new Map(
+    [...kernel.inputs, ...kernel.outputs].map(({ name, dtype, shape }) => [name, { dtype, shape }]),
+  ),
+  constants: new Map(),
+  inputs: kernel.inputs.map((b) => b.name),
+  outputs: kernel.outputs.map((b) => ({ name: b.name, value: b.name })),
+  calls: [{ kernel, inputs: kernel.inputs.map((b) => b.name), outputs: kernel.outputs.map((b) => b.name) }],
+});

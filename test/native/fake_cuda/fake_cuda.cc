@@ -1,6 +1,7 @@
 // A libcuda for machines without a GPU: device memory is host memory, and a "kernel" is a command that modules name.
 // It is strict where the real driver is lenient: a bad handle, a write past an allocation, a call from a thread without
-// the context, work on a capturing stream, or anything still alive when the context goes is recorded as a complaint.
+// the context, work on a capturing stream, a launch that does not wait for a copy in another stream (or a copy for a
+// launch), or anything still alive when the context goes is recorded as a complaint.
 // The addon opens it through WIDEWORD_LIBCUDA. Environment: FAKE_CUDA_FAIL=<function>:<n>:<error> makes that function's
 // n-th call (from 1) fail; FAKE_CUDA_LOG=<file> receives the complaints and the counts when the context goes.
 #include <pthread.h>
@@ -8,11 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <initializer_list>
+
 #include "codegen/prelude/slot.h"
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400,
-       NOT_FOUND = 500, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
-enum { kMost = 4096, kBytes = 1 << 30 };
+       NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
+enum { kMost = 4096, kBytes = 1 << 30, kStreams = 64 };
+// Bytes of shared memory: what a function declares, what a block has unasked, and what it can ask for.
+enum { kOwnShared = 1024, kPlainShared = 48 << 10, kMaxShared = 227 << 10 };
 
 using Address = unsigned long long;
 enum Kind { FREE, MEMORY, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXECUTABLE };
@@ -30,10 +35,13 @@ struct Object {
   char* memory;        // MEMORY
   size_t bytes;
   int entry;           // FUNCTION
+  int dynamic_shared;
   Node nodes[64];      // GRAPH, EXECUTABLE, capturing STREAM
   int node_count;
   int capturing;
   int recorded;        // EVENT
+  int stream;          // STREAM: its number; EVENT: that of the stream it was recorded in
+  unsigned long seen[kStreams];  // STREAM, EVENT: how much of each stream's work comes before what comes next
   Object* owner;  // FUNCTION: its module
 };
 
@@ -42,7 +50,9 @@ static Object* objects[kMost];
 static int retained, made[8], ended[8], launches, contexts, fault, complaints;
 static size_t in_use;
 static __thread int current;
-
+// Of each stream, how much work was put into it and how much of that has been waited for; and the last copy.
+static unsigned long put[kStreams], done[kStreams], copied;
+static int copied_in;
 
 static void complain(const char* text) {
   const char* path = getenv("FAKE_CUDA_LOG");
@@ -140,6 +150,29 @@ static Object* holder(Address address, size_t bytes) {
   return found;
 }
 
+// Everything is done at once, so order is kept by counting: whether the next work of `stream` comes after work `count` of stream `other`.
+static int after(const Object* stream, int other, unsigned long count) {
+  return stream->seen[other] >= count || done[other] >= count;
+}
+static void work(Object* stream) { stream->seen[stream->stream] = ++put[stream->stream]; }
+static void copy(Object* stream) {
+  for (int i = 0; i < kStreams; ++i) {
+    if (!after(stream, i, put[i]) && !fault) complain("a copy that does not wait for another stream");
+  }
+  work(stream);
+  copied = put[stream->stream];
+  copied_in = stream->stream;
+}
+static void launch(Object* stream) {
+  if (!after(stream, copied_in, copied) && !fault) complain("a launch that does not wait for a copy");
+  work(stream);
+}
+static void record(Object* event, const Object* stream) {
+  event->recorded = 1;
+  event->stream = stream->stream;
+  memcpy(event->seen, stream->seen, sizeof event->seen);
+}
+
 API(cuInit, unsigned flags) { BEGIN("cuInit") return flags ? INVALID_VALUE : SUCCESS; }
 API(cuDriverGetVersion, int* version) { *version = 13010; return SUCCESS; }
 API(cuGetErrorName, int error, const char** text) {
@@ -153,7 +186,7 @@ API(cuDeviceGet, int* device, int ordinal) { BEGIN("cuDeviceGet") *device = 7; r
 API(cuDeviceGetName, char* name, int length, int device) { (void)device; snprintf(name, length, "Fake GPU"); return SUCCESS; }
 API(cuDeviceGetAttribute, int* value, int attribute, int device) {
   (void)device;
-  *value = attribute == 16 ? 4 : attribute == 75 ? 9 : 0;
+  *value = attribute == 16 ? 4 : attribute == 75 ? 9 : attribute == 97 ? kMaxShared : 0;
   return SUCCESS;
 }
 API(cuDeviceTotalMem_v2, size_t* bytes, int device) { (void)device; *bytes = kBytes; return SUCCESS; }
@@ -169,6 +202,7 @@ API(cuDevicePrimaryCtxRelease_v2, int device) {
   if (device != 7 || retained <= 0) complain("a release without a retain");
   if (--retained > 0) return SUCCESS;
   fault = 0;
+  memcpy(done, put, sizeof done);
   for (int i = MEMORY; i <= EXECUTABLE; ++i) {
     if (made[i] != ended[i]) complain("something is left when the context goes");
   }
@@ -218,6 +252,7 @@ API(cuMemsetD8Async, Address address, unsigned char value, size_t bytes, Object*
   int error = quiet(stream);
   if (error) return error;
   if (!holder(address, bytes)) return INVALID_VALUE;
+  copy(stream);
   memset((void*)address, value, bytes);
   return SUCCESS;
 }
@@ -226,6 +261,7 @@ API(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, Object* st
   int error = quiet(stream);
   if (error) return error;
   if (!holder(to, bytes)) return INVALID_VALUE;
+  copy(stream);
   memcpy((void*)to, from, bytes);
   return SUCCESS;
 }
@@ -234,19 +270,49 @@ API(cuMemcpyDtoHAsync_v2, void* to, Address from, size_t bytes, Object* stream) 
   int error = quiet(stream);
   if (error) return error;
   if (!holder(from, bytes)) return INVALID_VALUE;
+  copy(stream);
   memcpy(to, (void*)from, bytes);
   return SUCCESS;
 }
 API(cuStreamCreate, Object** stream, unsigned flags) {
   NEEDS_CONTEXT("cuStreamCreate")
   if (flags != 1) complain("a stream that waits for the default stream");
+  int number = 0;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < kMost; ++i) {
+    if (!objects[i] || objects[i]->kind != STREAM || objects[i]->stream != number) continue;
+    ++number;
+    i = -1;  // from the beginning
+  }
+  pthread_mutex_unlock(&lock);
+  if (number >= kStreams) return OUT_OF_MEMORY;
   *stream = make(STREAM);
+  (*stream)->stream = number;
   return SUCCESS;
 }
-API(cuStreamDestroy_v2, Object* stream) { return finish(stream, STREAM); }
+API(cuStreamDestroy_v2, Object* stream) {
+  if (known(stream, STREAM) && done[stream->stream] < put[stream->stream] && !fault) complain("a stream that ends with work in it");
+  return finish(stream, STREAM);
+}
 API(cuStreamSynchronize, Object* stream) {
   NEEDS_CONTEXT("cuStreamSynchronize")
-  return quiet(stream);
+  int error = quiet(stream);
+  if (error) return error;
+  for (int i = 0; i < kStreams; ++i) {
+    if (done[i] < stream->seen[i]) done[i] = stream->seen[i];
+  }
+  return SUCCESS;
+}
+API(cuStreamWaitEvent, Object* stream, Object* event, unsigned flags) {
+  NEEDS_CONTEXT("cuStreamWaitEvent")
+  int error = quiet(stream);
+  if (error) return error;
+  if (flags || !known(event, EVENT)) return INVALID_VALUE;
+  if (!event->recorded) complain("a wait for an event that was never recorded");
+  for (int i = 0; i < kStreams; ++i) {
+    if (stream->seen[i] < event->seen[i]) stream->seen[i] = event->seen[i];
+  }
+  return SUCCESS;
 }
 API(cuStreamBeginCapture_v2, Object* stream, int mode) {
   NEEDS_CONTEXT("cuStreamBeginCapture")
@@ -301,11 +367,12 @@ API(cuGraphLaunch, Object* executable, Object* stream) {
   if (error) return error;
   if (!known(executable, EXECUTABLE)) return INVALID_HANDLE;
   ++launches;
+  launch(stream);
   for (int i = 0; i < executable->node_count; ++i) {
     const Node* node = &executable->nodes[i];
     if (node->entry == 0) {
       if (!known(node->event, EVENT)) return INVALID_HANDLE;
-      node->event->recorded = 1;
+      record(node->event, stream);
     } else if (node->entry == 1) {
       if (!holder(node->map, node->grid * sizeof(unsigned))) return ILLEGAL_ADDRESS;
       int result = runAdd(node);
@@ -326,6 +393,11 @@ API(cuEventDestroy_v2, Object* event) { return finish(event, EVENT); }
 API(cuEventRecordWithFlags, Object* event, Object* stream, unsigned flags) {
   NEEDS_CONTEXT("cuEventRecordWithFlags")
   if (!known(event, EVENT) || !known(stream, STREAM)) return INVALID_HANDLE;
+  if (!stream->capturing && flags == 0) {
+    work(stream);
+    record(event, stream);
+    return SUCCESS;
+  }
   if (!stream->capturing || flags != 1) return INVALID_VALUE;
   Node node = {};
   node.event = event;
@@ -336,6 +408,9 @@ API(cuEventElapsedTime, float* milliseconds, Object* start, Object* end) {
   NEEDS_CONTEXT("cuEventElapsedTime")
   if (!known(start, EVENT) || !known(end, EVENT)) return INVALID_HANDLE;
   if (!start->recorded || !end->recorded) return INVALID_VALUE;
+  for (const Object* event : {start, end}) {
+    if (event->seen[event->stream] > done[event->stream]) return NOT_READY;
+  }
   *milliseconds = 0.25f;
   return SUCCESS;
 }
@@ -365,12 +440,19 @@ API(cuModuleGetFunction, Object** function, Object* module, const char* name) {
   *function = make(FUNCTION);
   (*function)->entry = entry;
   (*function)->owner = module;
+  (*function)->dynamic_shared = kPlainShared - kOwnShared;
   return SUCCESS;
 }
 API(cuFuncGetAttribute, int* value, int attribute, Object* function) {
   NEEDS_CONTEXT("cuFuncGetAttribute")
-  if (!known(function, FUNCTION) || attribute != 0) return INVALID_VALUE;
-  *value = 256;
+  if (!known(function, FUNCTION) || (attribute != 0 && attribute != 1)) return INVALID_VALUE;
+  *value = attribute == 0 ? 256 : kOwnShared;
+  return SUCCESS;
+}
+API(cuFuncSetAttribute, Object* function, int attribute, int value) {
+  NEEDS_CONTEXT("cuFuncSetAttribute")
+  if (!known(function, FUNCTION) || attribute != 8 || value < 0 || value > kMaxShared - kOwnShared) return INVALID_VALUE;
+  function->dynamic_shared = value;
   return SUCCESS;
 }
 API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
@@ -378,7 +460,8 @@ API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsign
   NEEDS_CONTEXT("cuLaunchKernel")
   if (!known(function, FUNCTION) || !known(stream, STREAM)) return INVALID_HANDLE;
   if (!stream->capturing || x == 0 || y != 1 || z != 1 || threads == 0 || threads > 256 || ty != 1 || tz != 1) return INVALID_VALUE;
-  if (shared || extra || stream->node_count >= 64) return INVALID_VALUE;
+  if (shared > (unsigned)function->dynamic_shared) return INVALID_VALUE;
+  if (extra || stream->node_count >= 64) return INVALID_VALUE;
   Node node = {};
   node.entry = function->entry;
   node.grid = x;

@@ -1,10 +1,11 @@
 /**
- * @file Builds small ONNX models in memory, for tests.
+ * @file Writes ONNX models: graphs given as plain data to the bytes of a file. What generated models and tests are made with.
  */
-import { encodeModel, encodeTensor as encodeTensorProto } from '../../compiler/onnx/schema.ts';
-import { elemTypeOf } from '../../compiler/onnx/tensors.ts';
+
 import { bytesOf, type Tensor } from '../../ir/tensor.ts';
 import type { DType } from '../../ir/types.ts';
+import { encodeModel, encodeTensor as encodeTensorProto } from './schema.ts';
+import { elemTypeOf } from './tensors.ts';
 
 export type AttributeValue = number | string | Tensor | GraphSpec | readonly number[] | { float: number };
 

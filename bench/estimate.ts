@@ -1,0 +1,107 @@
+/**
+ * @file What the schedule pass expects of a model's tensor-core kernels on one H200 (passes/mma_tile.ts): a line for each kernel, and sums. A
+ * prediction, not a measurement: no GPU is needed.
+ *
+ *     npx tsx bench/estimate.ts MODEL.onnx --width 1,8 [--without layout] [--target sm_80] [--ptxas [--tier generic]]
+ *
+ * With `--ptxas` each kernel is compiled by NVRTC and by `ptxas -v`, and its line says what they took: registers, spills, seconds.
+ */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { Command } from 'commander';
+import { emitWord } from '../codegen/word.ts';
+import { lowerOnnx } from '../compiler/index.ts';
+import { readModelFile } from '../driver/model.ts';
+import { classOf, type Tier } from '../ir/class.ts';
+import { contractionOf, volume } from '../ir/contraction.ts';
+import type { Item } from '../ir/item.ts';
+import type { Kernel } from '../ir/kernel.ts';
+import { mmaSharedBytes } from '../ir/mma.ts';
+import { formatSchedule } from '../ir/print.ts';
+import { targetOf } from '../ir/target.ts';
+import { type PassName, runPass } from '../passes/index.ts';
+import { estimateMma } from '../passes/mma_tile.ts';
+import { loadNative } from '../runtime/native.ts';
+
+/** Clocks of an H200's multiprocessor a microsecond, as measured under load. */
+const clocks = 1755;
+
+const command = new Command('estimate')
+  .argument('<model>', 'an ONNX model')
+  .option('--width <list>', 'tenants of a word', '1,8')
+  .option('--without <pass>', 'leaves out a pass')
+  .option('--target <name>', 'a CUDA target', 'sm_90')
+  .option('--ptxas', 'compiles the kernels and prints what they take', false)
+  .option('--tier <tier>', 'generic or specialised', 'specialised')
+  .parse();
+const options = command.opts<{
+  width: string;
+  without?: string;
+  target: string;
+  ptxas: boolean;
+  tier: Tier;
+}>();
+const widths = options.width.split(',').map(Number);
+const target = targetOf(options.target);
+const lowered = lowerOnnx(await readModelFile(command.args[0]!), {
+  name: 'model',
+  shapes: {},
+  precision: 'fp16',
+});
+const passes: readonly PassName[] = ['saturate', 'fuse', 'layout', 'channel-order', 'schedule'];
+const [item] = passes
+  .filter((name) => name !== options.without)
+  .reduce<Item[]>((items, name) => runPass({ name }, items, target), [{ kind: 'module', module: lowered }]);
+if (item?.kind !== 'module') throw new Error('a module stays a module');
+
+/** Registers, spilled bytes and compile time of a kernel. */
+async function resources(kernel: Kernel): Promise<string> {
+  const { source } = emitWord([classOf(kernel, options.tier)], target);
+  const start = performance.now();
+  const { image } = await loadNative().compileCuda(source, target.name.replace('sm', 'compute'));
+  const seconds = (performance.now() - start) / 1000;
+  const folder = mkdtempSync(join(tmpdir(), 'ptxas-'));
+  const file = join(folder, 'kernel.ptx');
+  writeFileSync(file, Buffer.from(image).toString('latin1').replaceAll('\0', ''));
+  const { stderr } = await promisify(execFile)(
+    'ptxas',
+    ['-v', `-arch=${target.name}`, file, '-o', join(folder, 'out')],
+    { timeout: 300_000 },
+  );
+  const total = (performance.now() - start) / 1000;
+  rmSync(folder, { recursive: true });
+  const registers = /Used (\d+) registers/.exec(stderr)?.[1];
+  const spills = /(\d+) bytes spill stores/.exec(stderr)?.[1];
+  return `${registers} registers, ${spills} bytes spilled, NVRTC ${seconds.toFixed(1)} s, with ptxas ${total.toFixed(1)} s`;
+}
+
+const totals = widths.map(() => 0);
+const rows = new Map<string, { kernel: Kernel; times: number }>();
+let others = 0;
+for (const { kernel } of item.module.calls) {
+  const { schedule } = kernel;
+  const c = contractionOf(kernel);
+  if (schedule?.skeleton !== 'mma' || !c) {
+    others++;
+    continue;
+  }
+  const times = widths.map((width) => estimateMma(c, schedule, width) / clocks);
+  for (const [n, t] of times.entries()) totals[n]! += t;
+  const sides = [c.a, c.b].map((o) => `${o.positionFast ? 'p' : 'k'}${o.vector}`).join(' ');
+  const row = [
+    `${volume(c.m)}x${volume(c.n)}x${volume(c.k)} (${sides})`,
+    ...times.map((t) => `${t.toFixed(1)} us`),
+    `${mmaSharedBytes(c, schedule)} B`,
+    formatSchedule(schedule),
+  ].join('  ');
+  rows.set(row, { kernel, times: (rows.get(row)?.times ?? 0) + 1 });
+}
+for (const [row, { kernel, times }] of rows) {
+  console.log(`${times} x ${row}`);
+  if (options.ptxas) console.log(`      ${await resources(kernel)}`);
+}
+for (const [n, width] of widths.entries())
+  console.log(`R=${width}: ${totals[n]!.toFixed(0)} us predicted, ${others} other kernels not counted`);

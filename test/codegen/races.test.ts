@@ -1,0 +1,124 @@
+/**
+ * @file No emitted kernel has a race: every skeleton as emulated CUDA under a thread sanitizer, to which only barriers order the
+ * threads of a block.
+ */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { interpretKernel } from '../../ir/interpret.ts';
+import type { Kernel, MmaSchedule } from '../../ir/kernel.ts';
+import type { Program } from '../../ir/program.ts';
+import { targetOf } from '../../ir/target.ts';
+import { scheduleKernel } from '../../passes/schedule.ts';
+import { randomTensor, relativeError } from '../support/random.ts';
+import { oneWord, runWord } from '../support/run_kernel.ts';
+import { emulatedWay, type Way } from '../support/ways.ts';
+import {
+  attentionKernel,
+  convKernel,
+  matmulKernel,
+  momentsKernel,
+  shuffleKernel,
+  softmaxKernel,
+} from './kernels.ts';
+
+const target = targetOf('sm_90');
+const plain = (kernel: Kernel): Kernel => scheduleKernel(kernel, target);
+const mma = (kernel: Kernel, s: Pick<MmaSchedule, 'tile' | 'warps' | 'stages' | 'segments'>): Kernel => ({
+  ...kernel,
+  schedule: { skeleton: 'mma', threads: 32 * s.warps.m * s.warps.n * s.segments, ...s },
+});
+
+const conv = (channelsInner: boolean): Kernel =>
+  convKernel({
+    channels: 32,
+    outChannels: 48,
+    size: [9, 7],
+    kernel: [3, 3],
+    pad: 1,
+    channelsInner,
+    residual: true,
+    dtype: 'f16',
+  });
+const long = matmulKernel(1, 40, 48, 300, true, 'f16');
+
+/** Each with the skeleton that it is to have. */
+const cases: { readonly [name: string]: readonly [Kernel, string] } = {
+  map: [plain(shuffleKernel(400)), 'map'],
+  'a reduction by warps': [plain(softmaxKernel(20, 70)), 'reduction'],
+  'a reduction by blocks': [plain(momentsKernel(3, 3000)), 'reduction'],
+  'two reductions by blocks': [plain(softmaxKernel(2, 5000)), 'reduction'],
+  'a contraction': [plain(matmulKernel(1, 70, 40, 90)), 'contraction'],
+  'a convolution': [
+    plain(convKernel({ channels: 9, outChannels: 33, size: [12, 11], kernel: [3, 3], pad: 1 })),
+    'contraction',
+  ],
+  'tensor cores, operands through registers': [
+    mma(conv(false), { tile: { m: 32, n: 32, k: 32 }, warps: { m: 1, n: 2 }, stages: 2, segments: 1 }),
+    'mma',
+  ],
+  'tensor cores, whole steps': [
+    mma(conv(true), { tile: { m: 64, n: 48, k: 32 }, warps: { m: 4, n: 1 }, stages: 3, segments: 1 }),
+    'mma',
+  ],
+  'tensor cores, copies in 4 stages': [
+    mma(long, { tile: { m: 32, n: 64, k: 32 }, warps: { m: 1, n: 2 }, stages: 4, segments: 1 }),
+    'mma',
+  ],
+  'tensor cores, segments of one warp': [
+    mma(long, { tile: { m: 16, n: 16, k: 32 }, warps: { m: 1, n: 1 }, stages: 2, segments: 4 }),
+    'mma',
+  ],
+  'tensor cores, segments of several warps': [
+    mma(long, { tile: { m: 32, n: 32, k: 32 }, warps: { m: 2, n: 2 }, stages: 2, segments: 2 }),
+    'mma',
+  ],
+  'attention, one tile of keys': [
+    plain(attentionKernel({ heads: 3, queries: 10, keys: 16, features: 16 })),
+    'attention',
+  ],
+  'attention, copies': [
+    plain(attentionKernel({ heads: 3, queries: 18, keys: 150, features: 16, mask: true })),
+    'attention',
+  ],
+  'attention, transposed operands': [
+    plain(
+      attentionKernel({
+        heads: 3,
+        queries: 24,
+        keys: 80,
+        features: 32,
+        queriesLast: true,
+        keysLast: true,
+        valuesLast: true,
+      }),
+    ),
+    'attention',
+  ],
+  'attention, operands through registers': [
+    plain(
+      attentionKernel({ heads: 3, queries: 33, keys: 65, features: 16, keysLast: true, valuesLast: true }),
+    ),
+    'attention',
+  ],
+};
+
+describe('emitted CUDA has no races', () => {
+  const way: Way = emulatedWay('races');
+  const programs = new Map<string, Program>();
+  beforeAll(async () => {
+    // Few blocks, so that each goes on to another virtual one with what the last left in shared memory.
+    for (const [name, [kernel]] of Object.entries(cases))
+      programs.set(name, oneWord([kernel], target.name, { blocks: 2 }));
+    await way.prepare([...programs.values()]);
+  }, 600_000);
+  afterAll(() => way.close());
+
+  for (const [name, [kernel, skeleton]] of Object.entries(cases)) {
+    it(name, async () => {
+      expect(kernel.schedule!.skeleton).toBe(skeleton);
+      const inputs = kernel.inputs.map((b, i) => randomTensor(b.dtype, b.shape, i));
+      const [outputs] = await runWord(way, programs.get(name)!, [kernel], [inputs]);
+      const expected = interpretKernel(kernel, inputs);
+      outputs!.forEach((o, n) => expect(relativeError(o, expected[n]!)).toBeLessThan(2e-3));
+    });
+  }
+});

@@ -1,0 +1,28 @@
+/**
+ * @file A short run of the fuzzer, the same cases every time; `npm run fuzz` goes on from there.
+ */
+import { describe, expect, it } from 'vitest';
+import { emulatedWay, titled, type Way, wayKinds } from '../support/ways.ts';
+import { runCases } from './run.ts';
+
+const seeds = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
+
+async function check(way: Way, count: number): Promise<void> {
+  try {
+    const { compared, open, findings } = await runCases(way, seeds(count));
+    expect(findings).toEqual([]);
+    // Else the comparison would say little.
+    expect(compared).toBeGreaterThan(50 * count);
+    expect(open).toBeLessThan(0.05 * compared);
+  } finally {
+    way.close();
+  }
+}
+
+describe('random graphs and kernels give what the interpreter gives', () => {
+  const { host, cuda } = wayKinds();
+  it('on the host', () => check(host.open(), 40), 600_000);
+  it('as emulated CUDA, every access watched', () => check(emulatedWay('memory'), 60), 600_000);
+  it('as emulated CUDA, every race watched', () => check(emulatedWay('races'), 12), 600_000);
+  it.skipIf(cuda.problem)(titled('on the GPU', cuda), () => check(cuda.open(), 60), 600_000);
+});

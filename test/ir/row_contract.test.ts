@@ -1,0 +1,89 @@
+/**
+ * @file The laws of slot rows: derived with sizes as symbols, so what they allow must be what the verifier proves with numbers.
+ */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { provedInside } from '../../ir/bounds.ts';
+import { classOf, type KernelClass, memberOf, openSizeNames } from '../../ir/class.ts';
+import type { Kernel } from '../../ir/kernel.ts';
+import { breachOf, formatLaw, rowContract } from '../../ir/row_contract.ts';
+import { hostTarget } from '../../ir/target.ts';
+import { byteSize } from '../../ir/types.ts';
+import { loadsIn } from '../../ir/walk.ts';
+import { scheduleKernel } from '../../passes/schedule.ts';
+import { convKernel } from '../codegen/kernels.ts';
+import { contractionKernel, scheduledKernel } from './arbitraries.ts';
+
+const bytesOf = (k: Kernel): number[] => [...k.inputs, ...k.outputs].map((b) => byteSize(b));
+
+/** True if every access that is unguarded in the class's kernel is inside in the member. */
+function isInside({ kernel }: KernelClass, member: Kernel): boolean {
+  const accesses = (k: Kernel) => loadsIn(k.stores.map((s) => s.value));
+  const loads = accesses(kernel).every((load, n) =>
+    load.at.every((c, d) => {
+      if (!('affine' in c) || !provedInside(c.affine, load.buffer.shape[d]!)) return true;
+      const other = accesses(member)[n]!;
+      const at = other.at[d]!;
+      return 'affine' in at && provedInside(at.affine, other.buffer.shape[d]!);
+    }),
+  );
+  return loads && member.stores.every((s) => s.at.every((a, d) => provedInside(a, s.buffer.shape[d]!)));
+}
+
+describe('row contracts', () => {
+  it('states the laws of a convolution', () => {
+    const kernel = convKernel({ channels: 16, outChannels: 20, size: [19, 17], kernel: [3, 3], stride: 2 });
+    const c = classOf(scheduleKernel(kernel, hostTarget), 'generic');
+    const laws = rowContract(c).laws.map((law) => formatLaw(law, openSizeNames(c)));
+    expect(laws).toContain('x0_dim1 - ic_size >= 0');
+    expect(laws).toContain('x0_dim2 - oh_size*2 - 1 >= 0');
+    expect(laws).toContain('y0_dim1 - oc_size >= 0');
+  });
+
+  it('are kept by the kernels they come from, and by all others only if they stay inside', () => {
+    const kernels = fc.oneof(
+      scheduledKernel(),
+      contractionKernel().map((k) => scheduleKernel(k, hostTarget)),
+    );
+    let inside = 0;
+    let outside = 0;
+    fc.assert(
+      fc.property(
+        kernels,
+        fc.array(fc.integer({ min: -9, max: 9 }), { maxLength: 48 }),
+        (kernel, changes) => {
+          const c = classOf(kernel, 'generic');
+          const contract = rowContract(c);
+          expect(breachOf(contract, c.sizes.values, bytesOf(kernel))).toBeUndefined();
+          const sizes = c.sizes.values.map((s, n) => Math.max(1, s + (changes[n] ?? 0)));
+          const member = memberOf(c, sizes);
+          if (breachOf(contract, sizes, bytesOf(member)) === undefined) {
+            inside++;
+            expect(isInside(c, member)).toBe(true);
+          } else outside++;
+        },
+      ),
+      { numRuns: 2000 },
+    );
+    // The property says nothing unless both happen.
+    expect(inside).toBeGreaterThan(100);
+    expect(outside).toBeGreaterThan(100);
+  });
+
+  it('says what is wrong with a row', () => {
+    const kernel = convKernel({ channels: 16, outChannels: 20, size: [19, 17], kernel: [3, 3], stride: 2 });
+    const c = classOf(scheduleKernel(kernel, hostTarget), 'generic');
+    const contract = rowContract(c);
+    const { values } = c.sizes;
+    const bytes = bytesOf(kernel);
+    expect(breachOf(contract, values.slice(1), bytes)).toMatch(/has \d+ sizes, its class leaves \d+ open/);
+    expect(breachOf(contract, [0, ...values.slice(1)], bytes)).toMatch(/size 0 is not between 1 and/);
+    expect(breachOf(contract, values, [...bytes.slice(0, -1), 4])).toMatch(
+      /operand 3 takes \d+ bytes, its place has 4/,
+    );
+    const n = openSizeNames(c).indexOf('oh_size');
+    const larger = values.map((v, at) => (at === n ? v + 1 : v));
+    expect(breachOf(contract, larger, bytes)).toMatch(/coordinate 2 of %x0 is not inside/);
+    expect(breachOf(contract, values, bytes.slice(1))).toMatch(/3 operands, not 4/);
+  });
+});

@@ -1,0 +1,205 @@
+/**
+ * @file The promise of the same bits: what a tenant gets does not depend on who else is in its words, how wide they are, how many blocks
+ * its slots have, how they are cut into slices, or on the tier. Bitwise, in every way there is to run a program.
+ */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { lowerOnnx } from '../compiler/index.ts';
+import { linkWithKernels } from '../driver/device.ts';
+import { type Precision, SourceModel } from '../driver/model.ts';
+import { type Item, itemProblems } from '../ir/item.ts';
+import type { Kernel, MmaSchedule } from '../ir/kernel.ts';
+import type { Program } from '../ir/program.ts';
+import { randomInput } from '../ir/random.ts';
+import { type Target, targetOf } from '../ir/target.ts';
+import { bytesOf, type Tensor } from '../ir/tensor.ts';
+import type { TensorType } from '../ir/types.ts';
+import { coalesce, type TierChoice } from '../passes/coalesce.ts';
+import { parsePasses, runPass } from '../passes/index.ts';
+import { linkModules } from '../passes/link.ts';
+import { scheduleKernel } from '../passes/schedule.ts';
+import {
+  attentionKernel,
+  convKernel,
+  gatherKernel,
+  matmulKernel,
+  momentsKernel,
+  softmaxKernel,
+} from './codegen/kernels.ts';
+import { convModel, mlpModel } from './support/models.ts';
+import { moduleOf } from './support/run_kernel.ts';
+import { emulatedWay, titled, type Way, type WayKind, wayKinds } from './support/ways.ts';
+
+/** Something that tenants run: a program of the given ones. */
+type Subject = (tenants: readonly number[], target: Target, tier: TierChoice) => Program;
+
+const tenantName = (t: number): string => `tenant ${t}`;
+
+/** Each tenant a kernel, scheduled for the target or as given. */
+const kernels =
+  (kernelOf: (t: number) => Kernel, schedule?: MmaSchedule): Subject =>
+  (tenants, target, tier) => {
+    const linked = linkModules(
+      tenants.map((t) => {
+        const scheduled = scheduleKernel(kernelOf(t), target);
+        const kernel = schedule && target.kind === 'cuda' ? { ...scheduled, schedule } : scheduled;
+        return { name: tenantName(t), module: moduleOf(kernel) };
+      }),
+      target.name,
+    );
+    return { ...linked, words: coalesce(linked.tenants, tier) };
+  };
+
+/** Each tenant a model with weights of its own. */
+const models = (modelOf: (seed: number) => Uint8Array, precision: Precision): Subject => {
+  const known = new Map<number, SourceModel>();
+  const model = (t: number): SourceModel => {
+    let made = known.get(t);
+    if (!made) {
+      const options = { name: `model ${t}`, precision, shapes: {} };
+      known.set(t, (made = new SourceModel(lowerOnnx(modelOf(t + 1), options), precision)));
+    }
+    return made;
+  };
+  return (tenants, target, tier) =>
+    linkWithKernels(
+      tenants.map((t) => ({ name: tenantName(t), model: model(t) })),
+      target.name,
+      tier,
+    );
+};
+
+const mma = (
+  m: number,
+  n: number,
+  k: number,
+  warps: number,
+  stages: number,
+  segments: number,
+): MmaSchedule => ({
+  skeleton: 'mma',
+  threads: 32 * warps * segments,
+  tile: { m, n, k },
+  warps: { m: 1, n: warps },
+  stages,
+  segments,
+});
+
+const subjects: { readonly [name: string]: Subject } = {
+  'a map of gathered rows': kernels(() => gatherKernel(12, 40, 33)),
+  'a reduction by warps': kernels(() => softmaxKernel(20, 70)),
+  'a reduction by blocks': kernels(() => momentsKernel(3, 3000)),
+  'a convolution in fp32, of two sizes': kernels((t) =>
+    convKernel({
+      channels: 9,
+      outChannels: 33,
+      size: [12 + (t % 2), 11],
+      kernel: [3, 3],
+      pad: 1,
+      residual: true,
+    }),
+  ),
+  'a convolution on tensor cores, of two sizes': kernels((t) =>
+    convKernel({
+      channels: 24,
+      outChannels: 72,
+      size: [9 + 2 * (t % 2), 9],
+      kernel: [3, 3],
+      pad: 1,
+      dtype: 'f16',
+    }),
+  ),
+  'a matrix product in 4 segments of k': kernels(
+    () => matmulKernel(1, 40, 48, 300, true, 'f16'),
+    mma(16, 16, 32, 1, 2, 4),
+  ),
+  'attention in fp16, of two sizes': kernels((t) =>
+    attentionKernel({ heads: 2, queries: 33 + 8 * (t % 2), keys: 80, features: 16, mask: true }),
+  ),
+  'a network of matrices': models((seed) => mlpModel([40, 64, 24], seed), 'fp32'),
+  'a network of convolutions in fp16': models(convModel, 'fp16'),
+};
+
+interface Variant {
+  readonly width: number;
+  readonly tier: TierChoice;
+  readonly passes: string;
+}
+const wholeWords = (width: number, tier: TierChoice = 'generic'): Variant => ({ width, tier, passes: '' });
+
+/** The others of a variant are the tenants before it. */
+const variants: readonly Variant[] = [
+  ...[2, 3, 8, 17].map((width) => wholeWords(width)),
+  wholeWords(3, 'specialised'),
+  wholeWords(8, 'auto'),
+  ...['constrain=1', 'constrain=2', 'constrain=7', 'slice=1', 'slice=3', 'constrain=2,slice=5'].map(
+    (passes): Variant => ({ width: 3, tier: 'generic', passes }),
+  ),
+  { width: 2, tier: 'specialised', passes: 'constrain=3,slice=4' },
+];
+const widest = Math.max(...variants.map((v) => v.width));
+const tenantsOf = (width: number): number[] => Array.from({ length: width }, (_, t) => t);
+
+function programOf(subject: Subject, { width, tier, passes }: Variant, target: string): Program {
+  const program = subject(tenantsOf(width), targetOf(target), tier);
+  const [item] = parsePasses(passes).reduce<Item[]>(
+    (items, step) => runPass(step, items, targetOf(target)),
+    [{ kind: 'program', program }],
+  );
+  expect(itemProblems(item!)).toEqual([]);
+  return (item as Extract<Item, { kind: 'program' }>).program;
+}
+
+/** Floats of all sizes, so that sums in another order would show. */
+function input(type: TensorType, t: number, n: number): Tensor {
+  return randomInput(type, 1000 * t + n);
+}
+
+async function run(way: Way, program: Program): Promise<Map<string, string>> {
+  const inputs = new Map(
+    program.tenants.map(({ name, model }) => {
+      const t = Number(name.split(' ')[1]);
+      return [name, new Map(model.inputs.map((port, n) => [port.name, input(port, t, n)]))];
+    }),
+  );
+  const outputs = await way.run(program, inputs);
+  return new Map(
+    [...outputs].map(([tenant, tensors]) => [
+      tenant,
+      [...tensors].map(([name, tensor]) => `${name} ${Buffer.from(bytesOf(tensor)).toString('hex')}`).join(),
+    ]),
+  );
+}
+
+function suite(kind: WayKind): void {
+  let way: Way;
+  const programs = new Map<string, { readonly alone: Program[]; readonly together: Program[] }>();
+  beforeAll(async () => {
+    way = kind.open();
+    for (const [name, subject] of Object.entries(subjects)) {
+      const together = variants.map((v) => programOf(subject, v, way.target));
+      const alone = tenantsOf(widest).map((t) => subject([t], targetOf(way.target), 'generic'));
+      programs.set(name, { alone, together });
+    }
+    await way.prepare([...programs.values()].flatMap((p) => [...p.together, ...p.alone]));
+  }, 600_000);
+  afterAll(() => way?.close());
+
+  for (const name of Object.keys(subjects)) {
+    it(name, async () => {
+      const { alone, together } = programs.get(name)!;
+      const expected = new Map<string, string>();
+      for (const program of alone) for (const [t, bits] of await run(way, program)) expected.set(t, bits);
+      // Inputs differ, so do results: else tenants that are mixed up would not show.
+      expect(new Set(expected.values()).size).toBe(widest);
+      for (const [n, program] of together.entries()) {
+        for (const [t, bits] of await run(way, program))
+          expect(bits === expected.get(t), `${t} in ${JSON.stringify(variants[n])}`).toBe(true);
+      }
+    }, 600_000);
+  }
+}
+
+const { host, cuda } = wayKinds();
+describe('the same bits on the host', () => suite(host));
+describe('the same bits as emulated CUDA', () => suite({ name: 'emulated', open: () => emulatedWay() }));
+describe.skipIf(cuda.problem)(titled('the same bits on the GPU', cuda), () => suite(cuda));

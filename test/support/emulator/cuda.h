@@ -1,0 +1,162 @@
+// Stands in for codegen/prelude/cuda.h when emitted CUDA is compiled for the CPU. Slow; for tests on machines without a GPU.
+#include <math.h>
+
+#define __CUDA_ARCH__ 900
+#define __global__ static
+#define __device__ static
+#define __launch_bounds__(threads)
+#define __restrict__
+
+#define ASKED_SHARED(type, name) __shared__ type name
+
+struct float2 { float x, y; };
+static float2 make_float2(float x, float y) { return {x, y}; }
+
+namespace emulated {
+// What a lane shows to its warp.
+struct Lane { const void* row; unsigned left[4], right[2]; double value; };
+static Lane lanes[kMaxThreads];
+UNSEEN static Lane* warp() { return lanes + threadIdx.x / 32 * 32; }
+UNSEEN static void meet_warp() { warp_barriers[threadIdx.x / 32].wait(32, false); }
+
+template <typename T> UNSEEN static T exchange(T value, unsigned from) {
+  static_assert(sizeof(T) <= sizeof(double), "a value that fits a lane");
+  __builtin_memcpy(&warp()[threadIdx.x % 32].value, &value, sizeof value);
+  meet_warp();
+  T other;
+  __builtin_memcpy(&other, &warp()[from].value, sizeof other);
+  meet_warp();
+  return other;
+}
+}  // namespace emulated
+
+static int blockDim_x;
+static void __syncthreads() { emulated::block_barrier.wait(blockDim_x, true); }
+static void __syncwarp() { emulated::warp_barriers[threadIdx.x / 32].wait(32, true); }
+template <int THREADS> static void sync_group(int group) {
+  if (THREADS == 32) __syncwarp();
+  else emulated::group_barriers[group + 1].wait(THREADS, true);
+}
+template <typename T> static T __shfl_xor_sync(unsigned, T value, int step) {
+  return emulated::exchange(value, (threadIdx.x % 32) ^ (unsigned)step);
+}
+
+struct half_t { unsigned short bits; };
+struct bf16_t { unsigned short bits; };
+static float to_float(float v) { return v; }
+static float to_float(half_t v) { _Float16 h; memcpy(&h, &v, 2); return (float)h; }
+static float to_float(bf16_t v) { const unsigned u = (unsigned)v.bits << 16; float f; memcpy(&f, &u, 4); return f; }
+static half_t to_half(float v) { const _Float16 h = (_Float16)v; half_t r; memcpy(&r, &h, 2); return r; }
+static bf16_t to_bf16(float v) {
+  unsigned u;
+  memcpy(&u, &v, 4);
+  return {v != v ? (unsigned short)0x7fc0 : (unsigned short)((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
+}
+static unsigned pack_pair(float low, float high, half_t) { return to_half(low).bits | (unsigned)to_half(high).bits << 16; }
+static unsigned pack_pair(float low, float high, bf16_t) { return to_bf16(low).bits | (unsigned)to_bf16(high).bits << 16; }
+static float exp_fast(float a) { return exp2f(a * 1.44269504f); }
+static float inf_f32() { return INFINITY; }
+static float nan_f32() { return NAN; }
+
+namespace emulated {
+// Copies land as late as they may, when they are waited for, so that one that nobody waits for shows; their target is in use from the
+// start.
+struct Copy { void* to; const void* from; int bytes; bool valid; };
+enum { kMaxCopies = 512, kMaxBatches = 16 };
+struct Copies {
+  Copy copy[kMaxCopies];
+  int count, batches, ends[kMaxBatches];  // ends of the committed batches
+  unsigned block;
+};
+static Copies* copies[kMaxThreads];
+
+UNSEEN static Copies& own_copies() {
+  Copies*& own = copies[threadIdx.x];
+  if (!own) own = (Copies*)calloc(1, sizeof(Copies)), own->block = ~0u;
+  if (own->block != blockIdx.x) own->count = own->batches = 0, own->block = blockIdx.x;
+  return *own;
+}
+UNSEEN static void start_copy(void* to, const void* from, int bytes, bool valid) {
+  if ((size_t)to % bytes != 0 || (valid && (size_t)from % bytes != 0)) fail("a copy that is not aligned");
+  Copies& own = own_copies();
+  if (own.count == kMaxCopies) fail("too many copies");
+  own.copy[own.count++] = {to, from, bytes, valid};
+#if defined(__SANITIZE_THREAD__)
+  __tsan_write_range(to, (unsigned long)bytes);
+#endif
+}
+// Takes the next copy that must have landed for at most `pending` batches to be under way; false if there is none.
+UNSEEN static bool take_copy(int pending, Copy& taken) {
+  Copies& own = own_copies();
+  while (own.batches > pending && own.ends[0] == 0) {
+    own.batches--;
+    for (int b = 0; b < own.batches; b++) own.ends[b] = own.ends[b + 1];
+  }
+  if (own.batches <= pending) return false;
+  taken = own.copy[0];
+  own.count--;
+  for (int c = 0; c < own.count; c++) own.copy[c] = own.copy[c + 1];
+  for (int b = 0; b < own.batches; b++) own.ends[b]--;
+  return true;
+}
+}  // namespace emulated
+
+template <int BYTES, typename T> static void copy_async(T* to, const T* buffer, int offset, bool valid) {
+  emulated::start_copy(to, valid ? buffer + offset : buffer, BYTES, valid);
+}
+UNSEEN static void copies_commit() {
+  emulated::Copies& own = emulated::own_copies();
+  if (own.batches == emulated::kMaxBatches) emulated::fail("too many batches of copies");
+  own.ends[own.batches++] = own.count;
+}
+template <int PENDING> static void copies_wait() {
+  for (emulated::Copy c; emulated::take_copy(PENDING, c);) {
+    if (c.valid) memcpy(c.to, c.from, (size_t)c.bytes);
+    else memset(c.to, 0, (size_t)c.bytes);
+  }
+}
+
+namespace emulated {
+UNSEEN static void show_row(const void* row) {
+  if ((size_t)row % 16 != 0) fail("a matrix row that is not aligned");
+  warp()[threadIdx.x % 32].row = row;
+  meet_warp();
+}
+UNSEEN static const unsigned short* row_of(int lane) { return (const unsigned short*)warp()[lane].row; }
+}  // namespace emulated
+
+static void load_matrices_any(unsigned (&r)[4], const void* row, bool transposed) {
+  const int lane = threadIdx.x % 32, group = lane / 4, pair = lane % 4 * 2;
+  emulated::show_row(row);
+  for (int j = 0; j < 4; j++) {
+    unsigned short two[2];
+    for (int e = 0; e < 2; e++) {
+      const int of = transposed ? pair + e : group, at = transposed ? group : pair + e;
+      two[e] = emulated::row_of(j * 8 + of)[at];
+    }
+    r[j] = two[0] | (unsigned)two[1] << 16;
+  }
+  emulated::meet_warp();
+}
+static void load_matrices(unsigned (&r)[4], const void* row) { load_matrices_any(r, row, false); }
+static void load_matrices_transposed(unsigned (&r)[4], const void* row) { load_matrices_any(r, row, true); }
+
+template <typename T> UNSEEN static void multiply_fragments(float (&sum)[4], const unsigned (&left)[4], unsigned right0, unsigned right1, T) {
+  emulated::Lane* warp = emulated::warp();
+  const int lane = threadIdx.x % 32;
+  for (int n = 0; n < 4; n++) warp[lane].left[n] = left[n];
+  warp[lane].right[0] = right0, warp[lane].right[1] = right1;
+  emulated::meet_warp();
+  const auto half = [](unsigned r, int e) { return to_float(T{(unsigned short)(r >> (16 * e))}); };
+  for (int c = 0; c < 4; c++) {
+    const int row = lane / 4, column = lane % 4 * 2 + c % 2;
+    double total = sum[c];
+    for (int k = 0; k < 16; k++) {
+      const float l = half(warp[row * 4 + k % 8 / 2].left[c / 2 + k / 8 * 2], k % 2);
+      const float r = half(warp[column * 4 + k % 8 / 2].right[k / 8], k % 2);
+      total += (double)l * r;
+    }
+    sum[c] = (float)total;
+  }
+  emulated::meet_warp();
+}
