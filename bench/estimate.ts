@@ -4,7 +4,8 @@
  *
  *     npx tsx bench/estimate.ts MODEL.onnx --width 1,8 [--without layout] [--target sm_80] [--ptxas [--tier generic]]
  *
- * With `--ptxas` each kernel is compiled by NVRTC and by `ptxas -v`, and its line says what they took: registers, spills, seconds.
+ * With `--ptxas` each kernel is compiled by NVRTC and by `ptxas -v`, and its line says what they took: registers, spills, seconds. Attention
+ * then has a line as well; what it takes on a GPU is not estimated.
  */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -15,11 +16,12 @@ import { Command } from 'commander';
 import { emitWord } from '../codegen/word.ts';
 import { lowerOnnx } from '../compiler/index.ts';
 import { readModelFile } from '../driver/model.ts';
+import { attentionOf } from '../ir/attention.ts';
 import { classOf, type Tier } from '../ir/class.ts';
 import { contractionOf, volume } from '../ir/contraction.ts';
 import type { Item } from '../ir/item.ts';
 import type { Kernel } from '../ir/kernel.ts';
-import { mmaSharedBytes } from '../ir/mma.ts';
+import { attentionSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
 import { formatSchedule } from '../ir/print.ts';
 import { targetOf } from '../ir/target.ts';
 import { type PassName, runPass } from '../passes/index.ts';
@@ -51,7 +53,14 @@ const lowered = lowerOnnx(await readModelFile(command.args[0]!), {
   shapes: {},
   precision: 'fp16',
 });
-const passes: readonly PassName[] = ['saturate', 'fuse', 'layout', 'channel-order', 'schedule'];
+const passes: readonly PassName[] = [
+  'saturate',
+  'fuse',
+  'fuse-attention',
+  'layout',
+  'channel-order',
+  'schedule',
+];
 const [item] = passes
   .filter((name) => name !== options.without)
   .reduce<Item[]>((items, name) => runPass({ name }, items, target), [{ kind: 'module', module: lowered }]);
@@ -80,24 +89,36 @@ async function resources(kernel: Kernel): Promise<string> {
 
 const totals = widths.map(() => 0);
 const rows = new Map<string, { kernel: Kernel; times: number }>();
+function addRow(kernel: Kernel, ...columns: readonly string[]): void {
+  const row = columns.join('  ');
+  rows.set(row, { kernel, times: (rows.get(row)?.times ?? 0) + 1 });
+}
 let others = 0;
 for (const { kernel } of item.module.calls) {
   const { schedule } = kernel;
   const c = contractionOf(kernel);
   if (schedule?.skeleton !== 'mma' || !c) {
     others++;
+    const a = schedule?.skeleton === 'attention' && options.ptxas ? attentionOf(kernel) : undefined;
+    if (a && schedule?.skeleton === 'attention')
+      addRow(
+        kernel,
+        `attention of ${volume(a.batch)}x${volume(a.query)}x${a.key.extent}x${a.features.extent}`,
+        `${attentionSharedBytes(a, schedule)} B`,
+        formatSchedule(schedule),
+      );
     continue;
   }
   const times = widths.map((width) => estimateMma(c, schedule, width) / clocks);
   for (const [n, t] of times.entries()) totals[n]! += t;
   const sides = [c.a, c.b].map((o) => `${o.positionFast ? 'p' : 'k'}${o.vector}`).join(' ');
-  const row = [
+  addRow(
+    kernel,
     `${volume(c.m)}x${volume(c.n)}x${volume(c.k)} (${sides})`,
     ...times.map((t) => `${t.toFixed(1)} us`),
     `${mmaSharedBytes(c, schedule)} B`,
     formatSchedule(schedule),
-  ].join('  ');
-  rows.set(row, { kernel, times: (rows.get(row)?.times ?? 0) + 1 });
+  );
 }
 for (const [row, { kernel, times }] of rows) {
   console.log(`${times} x ${row}`);

@@ -31,6 +31,7 @@ export const dumpPasses = [
   'lower',
   'saturate',
   'fuse',
+  'fuse-attention',
   'layout',
   'channel-order',
   'schedule',
@@ -104,7 +105,7 @@ async function dumpAfter(
   for (const { model } of tenants) {
     if (!(model instanceof SourceModel) || modules.has(model)) continue;
     let items: readonly Item[] = [{ kind: 'module', module: model.lowered }];
-    for (const name of [...model.passes, 'layout', 'channel-order', 'schedule'] as const) {
+    for (const name of [...model.passes, 'fuse-attention', 'layout', 'channel-order', 'schedule'] as const) {
       if (dumpPasses.indexOf(name) <= dumpPasses.indexOf(after)) items = runPass({ name }, items, target);
     }
     const [item] = items;

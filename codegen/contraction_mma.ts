@@ -9,10 +9,10 @@
  */
 import type { Contraction } from '../ir/contraction.ts';
 import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
-import { askedSharedBytes, sumParts, sumPitch } from '../ir/mma.ts';
+import { contractionStaging, mmaSharedBytes, sumParts, sumPitch } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { offsetInM, openTile } from './contraction_tile.ts';
-import { StagedOperand } from './mma_staging.ts';
+import { declareShared, StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
 export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
@@ -21,7 +21,12 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   const group = 32 * warps.m * warps.n;
   const [warpM, warpN] = [tile.m / warps.m, tile.n / warps.n];
   const [columns, rows] = [warpM / 8, warpN / 16];
-  const operands = [new StagedOperand(w, schedule, c, 'a'), new StagedOperand(w, schedule, c, 'b')];
+  const { a, b } = contractionStaging(c, schedule);
+  const both = { struct: 'Stage', batch: c.batch, k: c.k, kLimit: 'K', depth: 'TK', kFirst: 'k_first' };
+  const operands = [
+    new StagedOperand(w, { ...both, name: 'a', operand: c.a, plan: a, origin: 'm0', limit: 'M' }),
+    new StagedOperand(w, { ...both, name: 'b', operand: c.b, plan: b, origin: 'n0', limit: 'N' }),
+  ];
   const copied = operands.filter((o) => o.copies);
   const carried = operands.filter((o) => !o.copies);
 
@@ -33,8 +38,7 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
     `  float sums[${segments}][${16 * warps.n * sumParts(c, schedule)}][${sumPitch(tile.m)}];  // after the last step`,
   );
   w.line('};');
-  if (askedSharedBytes(c, schedule) === 0) w.line('__shared__ Shared shared;');
-  else w.line('ASKED_SHARED(Shared, shared);');
+  declareShared(w, mmaSharedBytes(c, schedule));
   if (segments === 1) w.line('const int thread = (int)threadIdx.x, segment = 0;');
   else w.line(`const int thread = (int)threadIdx.x % ${group}, segment = (int)threadIdx.x / ${group};`);
   w.line('const int lane = thread % 32, warp = thread / 32;');

@@ -1,14 +1,17 @@
 /**
- * @file How one operand of a tensor-core contraction gets into its tile in shared memory. Where neighbours can be read together they are
+ * @file How one operand of a product on tensor cores gets into its tile in shared memory. Where neighbours can be read together they are
  * copied past the registers; else each thread loads pairs into registers before a step is multiplied, and stores them after it.
  */
 import type { Index } from '../ir/affine.ts';
-import { type Contraction, hasWholeSteps, type Operand } from '../ir/contraction.ts';
-import type { MmaSchedule } from '../ir/kernel.ts';
-import { type Staging, stagingOf } from '../ir/mma.ts';
+import type { Operand } from '../ir/contraction.ts';
+import { askedSharedBytes, type Staging } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { partOfCoordinate, partOfOffset } from './contraction_tile.ts';
 import type { KernelWriter } from './writer.ts';
+
+/** Declares a block's `shared`, of the type `Shared` that takes so many bytes. */
+export const declareShared = (w: KernelWriter, bytes: number): void =>
+  w.line(askedSharedBytes(bytes) === 0 ? '__shared__ Shared shared;' : 'ASKED_SHARED(Shared, shared);');
 
 /** Where a vector or element comes from: its offset, and whether it is inside. */
 interface Source {
@@ -25,12 +28,30 @@ interface PlaceInK {
 /** An index of k, and the variable that a thread carries it in. */
 type Step = readonly [Index, string];
 
+/** What is staged at a time, and what the code around it calls things. */
+export interface StagedTile {
+  /** The member of `struct` that the tile is, and how names of its own begin. */
+  readonly name: string;
+  readonly struct: string;
+  readonly operand: Operand;
+  readonly plan: Staging;
+  /** Indices that are the same for a whole block. */
+  readonly batch: readonly Index[];
+  /** The block's first position and how many there are in all, in C. */
+  readonly origin: string;
+  readonly limit: string;
+  readonly k: readonly Index[];
+  /** How many values of k there are in all, and in a tile. */
+  readonly kLimit: string;
+  readonly depth: string;
+  /** Where the first of many tiles begins whose k follow one another: places in k are then carried from one to the next. */
+  readonly kFirst?: string;
+}
+
 export class StagedOperand {
   readonly #operand: Operand;
   readonly #plan: Staging;
   readonly #type: string;
-  readonly #origin: string;
-  readonly #limit: string;
   readonly #k: ReadonlySet<Index>;
   readonly #fixed: ReadonlySet<Index>;
   /** The indices of k that a thread carries from step to step, by the names of its variables, if it does. */
@@ -38,21 +59,21 @@ export class StagedOperand {
 
   constructor(
     private readonly w: KernelWriter,
-    private readonly schedule: MmaSchedule,
-    private readonly c: Contraction,
-    readonly side: 'a' | 'b',
+    private readonly tile: StagedTile,
   ) {
-    const { tile } = schedule;
-    const operand = c[side];
+    const { operand, plan, batch, k, kFirst } = tile;
     this.#operand = operand;
-    this.#plan = stagingOf(operand, side === 'a' ? tile.m : tile.n, schedule);
+    this.#plan = plan;
     this.#type = storageType[operand.load.dtype];
-    [this.#origin, this.#limit] = side === 'a' ? ['m0', 'M'] : ['n0', 'N'];
-    this.#k = new Set(c.k);
-    this.#fixed = new Set([...c.batch, ...operand.positions]);
-    const { kMajor, copies } = this.#plan;
-    const carried = kMajor || !copies || operand.kContiguous ? [] : c.k.filter((i) => w.extent(i) !== '1');
-    this.#carriedK = new Map(carried.map((i) => [i, `${side}_k_${w.name(i)}`]));
+    this.#k = new Set(k);
+    this.#fixed = new Set([...batch, ...operand.positions]);
+    const carries = kFirst !== undefined && !plan.kMajor && plan.copies && !operand.kContiguous;
+    const carried = carries ? k.filter((i) => w.extent(i) !== '1') : [];
+    this.#carriedK = new Map(carried.map((i) => [i, `${this.side}_k_${w.name(i)}`]));
+  }
+
+  get side(): string {
+    return this.tile.name;
   }
 
   get kMajor(): boolean {
@@ -87,6 +108,7 @@ export class StagedOperand {
   /** Positions that the thread keeps to: along its row if that is one k, else one a row. */
   #preparePositions(): void {
     const { w, side } = this;
+    const { origin, limit } = this.tile;
     const { kMajor, copies, unit, down, count } = this.#plan;
     const { guards } = this.#operand;
     const kept = kMajor ? (copies ? 1 : unit) : count;
@@ -95,15 +117,15 @@ export class StagedOperand {
     for (const d of guards) w.line(`int ${side}_at${d}[${kept}];  // its coordinate ${d}, without k`);
     if (guards.length === 0) w.line(`bool ${side}_inside[${kept}];`);
     this.#unrolled('p', kept, () => {
-      w.line(`const int position = ${this.#origin} + ${place};`);
+      w.line(`const int position = ${origin} + ${place};`);
       w.unflatten('position', this.#operand.positions);
       w.line(`${side}_base[p] = ${partOfOffset(w, this.#operand, this.#fixed, true)};`);
       guards.forEach((d, n) => {
         const at = partOfCoordinate(w, this.#operand, d, this.#fixed, true);
         // A position beyond the last is outside of every buffer.
-        w.line(`${side}_at${d}[p] = ${n === 0 ? `position < ${this.#limit} ? ${at} : -(1 << 30)` : at};`);
+        w.line(`${side}_at${d}[p] = ${n === 0 ? `position < ${limit} ? ${at} : -(1 << 30)` : at};`);
       });
-      if (guards.length === 0) w.line(`${side}_inside[p] = position < ${this.#limit};`);
+      if (guards.length === 0) w.line(`${side}_inside[p] = position < ${limit};`);
     });
   }
 
@@ -113,7 +135,7 @@ export class StagedOperand {
     const carried = [...this.#carriedK];
     w.line(`int ${carried.map(([, name]) => name).join(', ')};  // its next place in k`);
     w.block('', () => {
-      w.unflatten(`k_first + ${side}_column`, this.c.k);
+      w.unflatten(`${this.tile.kFirst} + ${side}_column`, this.tile.k);
       for (const [i, name] of carried) w.line(`${name} = ${w.name(i)};`);
     });
   }
@@ -122,10 +144,10 @@ export class StagedOperand {
   #advanceK(): void {
     const { w } = this;
     const [[inner, last], ...outer] = [...this.#carriedK].reverse() as readonly Step[] as [Step, ...Step[]];
-    w.line(`${last} += TK;`);
+    w.line(`${last} += ${this.tile.depth};`);
     if (outer.length === 0) return;
     // A step is no longer than the innermost extent where steps are whole; else it may go round several times.
-    const goesRound = hasWholeSteps(this.#operand, this.schedule.tile.k) ? 'if' : 'while';
+    const goesRound = this.#plan.wholeSteps ? 'if' : 'while';
     w.block(`${goesRound} (${last} >= ${w.extent(inner)})`, () => {
       w.line(`${last} -= ${w.extent(inner)};`);
       const carry = ([first, ...rest]: readonly Step[]): void => {
@@ -144,7 +166,7 @@ export class StagedOperand {
     const { w, side } = this;
     const { unit } = this.#plan;
     w.block(
-      `const auto copy_${side} = [&](Stage& to, int k0)`,
+      `const auto copy_${side} = [&](${this.tile.struct}& to, int k0)`,
       () => {
         this.#overUnits((row, source) => {
           w.line(
@@ -171,7 +193,7 @@ export class StagedOperand {
       '};',
     );
     w.block(
-      `const auto store_${side} = [&](Stage& to)`,
+      `const auto store_${side} = [&](${this.tile.struct}& to)`,
       () =>
         this.#overRows((row) => {
           w.line(`store_vector<2>(${this.#cell(row)}, {${side}_next[s][0], ${side}_next[s][1]});`);
@@ -183,7 +205,9 @@ export class StagedOperand {
   /** The address of the thread's place in a row of the tile. */
   #cell(row: string): string {
     const { side } = this;
-    const column = this.#plan.kMajor ? `${side}_column` : `swizzled<TK>(${row}, ${side}_column)`;
+    const column = this.#plan.kMajor
+      ? `${side}_column`
+      : `swizzled<${this.tile.depth}>(${row}, ${side}_column)`;
     return `&to.${side}[${row}][${column}]`;
   }
 
@@ -211,10 +235,10 @@ export class StagedOperand {
   /** Every vector or (with `e`) element of a pair that the thread moves, and where it comes from. */
   #overUnits(body: (row: string, source: Source, e: string) => void): void {
     const { side } = this;
-    const { kMajor, copies } = this.#plan;
+    const { kMajor, copies, wholeSteps } = this.#plan;
     const each = (visit: (e: string) => void): void =>
       copies ? visit('0') : this.#unrolled('e', 2, () => visit('e'));
-    if (kMajor && hasWholeSteps(this.#operand, this.schedule.tile.k)) this.#overWholeStep(body, each);
+    if (kMajor && wholeSteps) this.#overWholeStep(body, each);
     else if (kMajor)
       this.#overRows((row) => {
         const k = this.#placeInK(`k0 + ${row}`);
@@ -235,13 +259,13 @@ export class StagedOperand {
     const { w, side } = this;
     const inner = this.#operand.inner!;
     w.line(`// The rows of a step differ in ${w.name(inner)} alone.`);
-    w.unflatten('k0', this.c.k);
+    w.unflatten('k0', this.tile.k);
     w.line(`const int k_offset = ${partOfOffset(w, this.#operand, this.#k, false)};`);
     const kept = this.#plan.copies ? 1 : 2;
     w.line(`bool ${side}_valid[${kept}];`);
     this.#unrolled('p', kept, () => {
       const at = (d: number): string => ` + ${partOfCoordinate(w, this.#operand, d, this.#k, false)}`;
-      w.line(`${side}_valid[p] = ${['k0 < K', ...this.#checks('p', at)].join(' && ')};`);
+      w.line(`${side}_valid[p] = ${[`k0 < ${this.tile.kLimit}`, ...this.#checks('p', at)].join(' && ')};`);
     });
     this.#overRows((row) => {
       w.line(`const int row_k = ${row};`);
@@ -267,9 +291,9 @@ export class StagedOperand {
         w.line(`const int k_at${d} = ${partOfCoordinate(w, this.#operand, d, this.#k, false)};`);
     };
     if (this.#carriedK.size > 0)
-      this.#renamed(new Map(this.c.k.map((i) => [i, this.#carriedK.get(i) ?? '0'])), declare);
+      this.#renamed(new Map(this.tile.k.map((i) => [i, this.#carriedK.get(i) ?? '0'])), declare);
     else {
-      w.unflatten('flat_k', this.c.k);
+      w.unflatten('flat_k', this.tile.k);
       declare();
     }
     return { offset: 'k_offset', at: (d) => ` + k_at${d}` };
@@ -279,7 +303,7 @@ export class StagedOperand {
   #source(p: string, k: PlaceInK): Source {
     return {
       offset: `${this.side}_base[${p}] + ${k.offset}`,
-      valid: ['flat_k < K', ...this.#checks(p, k.at)].join(' && '),
+      valid: [`flat_k < ${this.tile.kLimit}`, ...this.#checks(p, k.at)].join(' && '),
     };
   }
 

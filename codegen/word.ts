@@ -1,12 +1,14 @@
 /**
  * @file The C of a word: one function per kernel class in it, and an entry whose blocks find their slot in the table.
  */
-import { match } from 'ts-pattern';
+import { match, P } from 'ts-pattern';
+import { attentionOf } from '../ir/attention.ts';
 import type { KernelClass } from '../ir/class.ts';
 import { contractionOf } from '../ir/contraction.ts';
 import type { Kernel } from '../ir/kernel.ts';
-import { askedSharedBytes } from '../ir/mma.ts';
+import { askedSharedBytes, attentionSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
 import type { Target } from '../ir/target.ts';
+import { writeAttention } from './attention.ts';
 import { writeContraction } from './contraction.ts';
 import { writeMma } from './contraction_mma.ts';
 import { withIdentifiers } from './identifiers.ts';
@@ -81,6 +83,7 @@ function emitBody(kernelClass: KernelClass, name: string): string {
     .with({ skeleton: 'reduction' }, (s) => writeReduction(w, s))
     .with({ skeleton: 'contraction' }, (s) => writeContraction(w, s))
     .with({ skeleton: 'mma' }, (s) => writeMma(w, s))
+    .with({ skeleton: 'attention' }, (s) => writeAttention(w, s))
     .exhaustive();
   const meaning = kernelClass.text.split('\n').map((line) => `// ${line}`);
   return [
@@ -97,10 +100,12 @@ function scheduleOf(kernel: Kernel): NonNullable<Kernel['schedule']> {
   return kernel.schedule;
 }
 
-function sharedBytesOf(kernel: Kernel): number {
-  const schedule = scheduleOf(kernel);
-  return schedule.skeleton === 'mma' ? askedSharedBytes(contractionOf(kernel)!, schedule) : 0;
-}
+const sharedBytesOf = (kernel: Kernel): number =>
+  match(scheduleOf(kernel))
+    .with({ skeleton: 'mma' }, (s) => askedSharedBytes(mmaSharedBytes(contractionOf(kernel)!, s)))
+    .with({ skeleton: 'attention' }, (s) => askedSharedBytes(attentionSharedBytes(attentionOf(kernel)!, s)))
+    .with({ skeleton: P.union('map', 'reduction', 'contraction') }, () => 0)
+    .exhaustive();
 
 /** A kernel's name as C can have it. */
 const identifier = (name: string): string => name.replace(/[^A-Za-z0-9_]/g, '_').slice(0, 60);

@@ -14,7 +14,7 @@ import { isTaken } from './identifiers.ts';
 
 /** Names that the skeletons and the prologue use themselves. */
 const reserved =
-  /^([xyv]\d+|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|count|run|lane|acc|start|u|e|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNK]|[mn]0|k0|[MNK]|[ijs]|tx|ty)$/;
+  /^([xyv]\d+|(query|key|value)_.*|q0|most|score|queries|total|weights|more|whole|Stage|Start|Result|Shared|QUERIES|KEYS|FEATURES|WIDTH|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|count|run|lane|acc|start|u|e|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNKQ]|[mn]0|k0|[MNK]|[ijs]|tx|ty)$/;
 
 /** How a skeleton changes the way statements are written. */
 export interface StatementRules {
@@ -180,9 +180,15 @@ export class KernelWriter {
     return literal(e.dtype, combiners[e.combine].start(e.dtype));
   }
 
-  /** Writes all statements of the kernel. `given` maps nodes that the skeleton computed to their C. */
-  body(rules: StatementRules = {}, given: ReadonlyMap<Expr, string> = new Map()): void {
-    const linear = linearize(this.kernel, given.keys());
+  /**
+   * Writes all statements of the kernel, or of other stores than its own. `given` maps nodes that the skeleton computed to their C.
+   */
+  body(
+    rules: StatementRules = {},
+    given: ReadonlyMap<Expr, string> = new Map(),
+    stores: readonly Store[] = this.kernel.stores,
+  ): void {
+    const linear = linearize({ ...this.kernel, stores }, given.keys());
     const values = new Map<number, string>();
     let number = 0;
     for (const text of given.values()) values.set(number++, text);

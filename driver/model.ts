@@ -12,6 +12,7 @@ import type { TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
 import { orderChannels } from '../passes/channel_order.ts';
 import { fuse } from '../passes/fuse.ts';
+import { fuseAttention } from '../passes/fuse_attention.ts';
 import { layOut } from '../passes/layout.ts';
 import { type CompiledModule, compileModule } from '../passes/link.ts';
 import { saturate } from '../passes/saturate.ts';
@@ -134,11 +135,13 @@ export class SourceModel implements Model {
   }
 }
 
+/** The passes that look at the target, in order. */
+const passesOfTarget = [fuseAttention, layOut, orderChannels, orderWeights, schedule] as const;
+
 /** A module with a schedule for the target on every kernel, each verified. */
 export function scheduleModule(module: Module, targetName: string): Module {
   const target = targetOf(targetName);
-  const laidOut = orderWeights(orderChannels(layOut(module, target), target), target);
-  const scheduled = schedule(laidOut, target);
+  const scheduled = passesOfTarget.reduce((m, pass) => pass(m, target), module);
   const problems = scheduled.calls.flatMap((call) => verifyKernel(call.kernel, target));
   if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
   return scheduled;

@@ -4,6 +4,7 @@
  */
 import { match } from 'ts-pattern';
 import { type Affine, add, affine, floordiv, type Index, intervalOf, mul } from './affine.ts';
+import { attentionOf } from './attention.ts';
 import { contractionOf, volume } from './contraction.ts';
 import type { Kernel, MapSchedule, ReductionSchedule } from './kernel.ts';
 
@@ -27,6 +28,12 @@ export function blockOf(kernel: Kernel): Affine {
       const nTiles = Math.ceil(volume(c.n) / tile.n);
       const rows = add(floordiv(flat(c.n), tile.n), mul(flat(c.batch), nTiles));
       return add(floordiv(flat(c.m), tile.m), mul(rows, mTiles));
+    })
+    .with({ skeleton: 'attention' }, ({ tile }) => {
+      const a = attentionOf(kernel);
+      if (!a) throw new Error(`kernel ${kernel.name} is not attention`);
+      const tiles = Math.ceil(volume(a.query) / tile.queries);
+      return add(floordiv(flat(a.query), tile.queries), mul(flat(a.batch), tiles));
     })
     .exhaustive();
 }

@@ -4,8 +4,9 @@
  */
 import { createHash } from 'node:crypto';
 import type { Index } from './affine.ts';
-import { type Contraction, contractionOf, hasWholeSteps } from './contraction.ts';
-import type { Buffer, Kernel } from './kernel.ts';
+import { attentionOf } from './attention.ts';
+import { contractionOf, hasWholeSteps, type Operand } from './contraction.ts';
+import type { AttentionSchedule, Buffer, Kernel } from './kernel.ts';
 import { formatKernel, indicesOfKernel, namesIn, type Spelling } from './print.ts';
 import { memoised, remapKernel } from './remap.ts';
 import { loadsIn } from './walk.ts';
@@ -123,23 +124,47 @@ function canonicalSpelling(kernel: Kernel, sizes: OpenSizes): Spelling {
 /** What codegen may rely on beyond the text, so it belongs to the class: found by proof on this kernel's own sizes. */
 function facts(kernel: Kernel): string {
   const { schedule } = kernel;
-  if (schedule?.skeleton !== 'contraction' && schedule?.skeleton !== 'mma') return '';
-  const isMma = schedule.skeleton === 'mma';
-  const c: Contraction | undefined = contractionOf(kernel);
+  switch (schedule?.skeleton) {
+    case 'contraction':
+      return contractionFacts(kernel);
+    case 'mma':
+      return contractionFacts(kernel, schedule.tile.k);
+    case 'attention':
+      return attentionFacts(kernel, schedule);
+    default:
+      return '';
+  }
+}
+
+/** Of an operand; with the step of k if it is staged for tensor cores. */
+const operandFacts = (o: Operand, step?: number): string =>
+  [
+    o.positionFast && 'positions fast',
+    o.positionsContiguous && 'positions contiguous',
+    o.kContiguous && 'k contiguous',
+    step !== undefined && `vector ${o.vector}`,
+    step !== undefined && hasWholeSteps(o, step) && 'whole steps',
+    `guards ${o.guards.join('/')}`,
+  ]
+    .filter(Boolean)
+    .join(', ');
+
+function attentionFacts(kernel: Kernel, { tile }: AttentionSchedule): string {
+  const a = attentionOf(kernel);
+  if (!a) return '';
+  const operands = `q: ${operandFacts(a.q, tile.queries)}; k: ${operandFacts(a.k, tile.keys)}; v: ${operandFacts(a.v, tile.keys)}`;
+  return `\n; ${rolesOf(kernel, [a.query, a.batch])}; ${operands}; store vector ${a.storeVector}`;
+}
+
+const rolesOf = (kernel: Kernel, roles: readonly (readonly Index[])[]): string =>
+  roles.map((r) => r.map((i) => kernel.domain.indexOf(i)).join('/')).join(' x ');
+
+function contractionFacts(kernel: Kernel, step?: number): string {
+  const c = contractionOf(kernel);
   if (!c) return '';
-  const side = (o: Contraction['a']): string =>
-    [
-      o.positionFast && 'positions fast',
-      o.positionsContiguous && 'positions contiguous',
-      o.kContiguous && 'k contiguous',
-      isMma && `vector ${o.vector}`,
-      isMma && hasWholeSteps(o, schedule.tile.k) && 'whole steps',
-      `guards ${o.guards.join('/')}`,
-    ]
-      .filter(Boolean)
-      .join(', ');
-  const roles = [c.m, c.n, c.batch].map((r) => r.map((i) => kernel.domain.indexOf(i)).join('/')).join(' x ');
+  const roles = rolesOf(kernel, [c.m, c.n, c.batch]);
+  const sides = `a: ${operandFacts(c.a, step)}; b: ${operandFacts(c.b, step)}`;
   const accesses = [...loadsIn([c.store.value]), c.store];
   const contiguous = accesses.map((x) => (c.contiguous.has(x) ? 1 : 0)).join('');
-  return `\n; ${roles}; a: ${side(c.a)}; b: ${side(c.b)}; contiguous ${contiguous}${c.epilogueContiguous ? ', all' : ''}${isMma ? `, vector ${c.epilogueVector}` : ''}`;
+  return `\n; ${roles}; ${sides}; contiguous ${contiguous}${c.epilogueContiguous ? ', all' : ''}${step !== undefined ? `, vector ${c.epilogueVector}` : ''}`;
 }

@@ -79,8 +79,8 @@ export function contractionOf(kernel: Kernel): Contraction | undefined {
   const mSide = leastStep(only[0]!) <= leastStep(only[1]!) ? 0 : 1;
   const m = only[mSide]!;
   const n = only[1 - mSide]!;
-  const a = operand(loads[mSide]!, m, sum.over);
-  const b = operand(loads[1 - mSide]!, n, sum.over);
+  const a = operandOf(loads[mSide]!, m, sum.over);
+  const b = operandOf(loads[1 - mSide]!, n, sum.over);
   if (!a || !b) return undefined;
 
   const contiguous = new Set<Load | Store>();
@@ -100,7 +100,7 @@ export function contractionOf(kernel: Kernel): Contraction | undefined {
 }
 
 /** The only reduction of an expression, if it is an f32 sum and stands outside of all others. */
-function onlySum(value: Expr): Reduce | undefined {
+export function onlySum(value: Expr): Reduce | undefined {
   const found: Reduce[] = [];
   visitExprs([value], (e) => void (e.kind === 'reduce' && found.push(e)));
   const [sum] = found;
@@ -120,7 +120,7 @@ function visitEpilogue(value: Expr, sum: Reduce, visit: (e: Expr) => void): void
 }
 
 /** The two loads of a product of (widened) loads with plain index arithmetic. */
-function productOf(body: Expr): [Load, Load] | undefined {
+export function productOf(body: Expr): [Load, Load] | undefined {
   if (body.kind !== 'op' || body.op !== 'mul') return undefined;
   const loads = body.args.map((arg) => {
     const e = arg.kind === 'cast' ? arg.arg : arg;
@@ -135,7 +135,8 @@ function productOf(body: Expr): [Load, Load] | undefined {
   return loads[0] && loads[1] ? [loads[0], loads[1]] : undefined;
 }
 
-function operand(load: Load, positions: readonly Index[], k: readonly Index[]): Operand | undefined {
+/** How a tile of an operand is read that runs over `positions` and `k`; undefined if a coordinate is gathered. */
+export function operandOf(load: Load, positions: readonly Index[], k: readonly Index[]): Operand | undefined {
   const at = load.at.map((c) => ('affine' in c ? c.affine : undefined));
   if (!at.every((a) => a !== undefined)) return undefined;
   const last = at.at(-1);
@@ -167,7 +168,7 @@ function operand(load: Load, positions: readonly Index[], k: readonly Index[]): 
 const widths = [8, 4, 2] as const;
 
 /** How many neighbours along `axis` can be accessed at once (see Operand.vector); `apart` are indices that are guarded one by one. */
-function vectorWidth(
+export function vectorWidth(
   { constant, coefficients }: LinearOffset,
   axis: readonly Index[],
   apart: ReadonlySet<Index>,

@@ -28,6 +28,8 @@ export interface InterpretOptions {
   readonly blocks?: BlockRange;
   /** Disturbs what devices need not agree on: shows how far results depend on it. */
   readonly noise?: Noise | undefined;
+  /** Disturbs what is rounded to 16 bits as well: shows how far results depend on roundings that a pass may take away. */
+  readonly disturbRoundings?: boolean;
 }
 
 /**
@@ -38,7 +40,7 @@ export interface InterpretOptions {
 export function interpretKernel(
   kernel: Kernel,
   inputs: readonly Tensor[],
-  { outputs: given, blocks, noise }: InterpretOptions = {},
+  { outputs: given, blocks, ...disturbance }: InterpretOptions = {},
 ): Tensor[] {
   const tensors = new Map<Buffer, Tensor>();
   kernel.inputs.forEach((b, i) => {
@@ -51,7 +53,7 @@ export function interpretKernel(
   const outputs = kernel.outputs.map((b, i) => given?.[i] ?? makeTensor(b.dtype, b.shape));
   kernel.outputs.forEach((b, i) => tensors.set(b, outputs[i]!));
 
-  const machine = new Machine(tensors, kernel, noise);
+  const machine = new Machine(tensors, kernel, disturbance);
   const stores = kernel.stores.map((s) => {
     const value = machine.compile(s.value);
     const offset = machine.offset(s.at, rowMajorStrides(s.buffer.shape));
@@ -78,7 +80,7 @@ class Machine {
   constructor(
     tensors: ReadonlyMap<Buffer, Tensor>,
     kernel: Kernel,
-    private readonly noise: Noise | undefined,
+    private readonly disturbance: Pick<InterpretOptions, 'noise' | 'disturbRoundings'>,
   ) {
     this.#tensors = tensors;
     const count = (e: Expr): void => {
@@ -153,7 +155,7 @@ class Machine {
   }
 
   #disturbed(e: Expr, thunk: Thunk): Thunk {
-    const { noise } = this;
+    const { noise, disturbRoundings } = this.disturbance;
     if (!noise || (e.kind !== 'op' && e.kind !== 'cast')) return thunk;
     const { dtype } = e;
     if (dtype === 'i64') {
@@ -162,9 +164,11 @@ class Machine {
         return Math.abs(value) > Number.MAX_SAFE_INTEGER ? noise(value, dtype) : value;
       };
     }
-    if (e.kind === 'cast' || dtypes[dtype].kind !== 'float') return thunk;
-    if (opInfo(e.op).approximate) return () => roundTo(dtype, noise(thunk(), dtype));
-    if (e.op !== 'max' && e.op !== 'min') return thunk;
+    if (dtypes[dtype].kind !== 'float') return thunk;
+    const inexact =
+      e.kind === 'cast' ? disturbRoundings && dtypes[dtype].bytes === 2 : opInfo(e.op).approximate;
+    if (inexact) return () => roundTo(dtype, noise(thunk(), dtype));
+    if (e.kind === 'cast' || (e.op !== 'max' && e.op !== 'min')) return thunk;
     return () => {
       const value = thunk();
       return value === 0 && noise(1, dtype) < 1 ? -value : value;
@@ -200,7 +204,7 @@ class Machine {
         const body = this.compile(e.body);
         const { dtype } = e;
         const isOrdered = dtypes[dtype].kind === 'float' && (e.combine === 'sum' || e.combine === 'prod');
-        const noise = isOrdered ? this.noise : undefined;
+        const noise = isOrdered ? this.disturbance.noise : undefined;
         let acc = 0;
         const step = (): void => {
           acc = roundTo(dtype, evaluate(dtype, acc, body(), 0));

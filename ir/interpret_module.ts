@@ -1,7 +1,7 @@
 /**
  * @file The meaning of a module: its calls, interpreted in order.
  */
-import { interpretKernel, type Noise } from './interpret.ts';
+import { type InterpretOptions, interpretKernel } from './interpret.ts';
 import type { Module } from './module.ts';
 import { makeTensor, reshaped, type Tensor } from './tensor.ts';
 import { formatType, sameShape } from './types.ts';
@@ -9,13 +9,13 @@ import { formatType, sameShape } from './types.ts';
 /**
  * Runs a module on tensors.
  * @param inputs by name; each of the type that the module says. Others are ignored.
- * @param options `noise`: see InterpretOptions.
+ * @param disturbance see InterpretOptions.
  * @returns the outputs by name.
  */
 export function interpretModule(
   module: Module,
   inputs: ReadonlyMap<string, Tensor>,
-  { noise }: { readonly noise?: Noise } = {},
+  disturbance: Pick<InterpretOptions, 'noise' | 'disturbRoundings'> = {},
 ): Map<string, Tensor> {
   const values = new Map(module.constants);
   for (const name of module.inputs) {
@@ -37,7 +37,7 @@ export function interpretModule(
     const made = interpretKernel(
       call.kernel,
       call.inputs.map((name) => values.get(name)!),
-      { noise },
+      disturbance,
     );
     made.forEach((tensor, i) => void values.set(call.outputs[i]!, tensor));
     for (const name of call.inputs) if (lastUse.get(name) === at && !kept.has(name)) values.delete(name);

@@ -87,7 +87,12 @@ export interface Kernel {
 }
 
 /** How a kernel runs. Never changes what it computes, but fixes the order of accumulation (so it is in the class). */
-export type Schedule = MapSchedule | ReductionSchedule | ContractionSchedule | MmaSchedule;
+export type Schedule =
+  | MapSchedule
+  | ReductionSchedule
+  | ContractionSchedule
+  | MmaSchedule
+  | AttentionSchedule;
 
 /** Each thread computes `perThread` points of the domain by itself. */
 export interface MapSchedule {
@@ -127,6 +132,19 @@ export interface MmaSchedule {
   readonly warps: { readonly m: number; readonly n: number };
   readonly stages: number;
   readonly segments: number;
+}
+
+/**
+ * Attention of 16-bit floats on tensor cores. A block takes a tile of queries, 16 a warp, over all keys, a tile of them at a time and in
+ * order: scores and their weights stay in registers, and what was summed is scaled whenever a greater score turns up. The tile of keys
+ * is thus what the bits depend on.
+ */
+export interface AttentionSchedule {
+  readonly skeleton: 'attention';
+  readonly threads: number;
+  readonly tile: { readonly queries: number; readonly keys: number };
+  /** Room for the features that queries and keys are compared by, and for those of a value: 16, 32, 64 or 128. */
+  readonly room: { readonly features: number; readonly values: number };
 }
 
 /** What a kernel that is called reads and writes: a module's values for its inputs and outputs, in order. */

@@ -1,9 +1,10 @@
 /**
- * @file Shapes of the tensor-core skeleton that follow from a kernel and its schedule: what the schedule pass, the verifier and codegen agree
+ * @file Shapes of the tensor-core skeletons that follow from a kernel and its schedule: what the schedule pass, the verifier and codegen agree
  * on.
  */
-import type { Contraction, Operand } from './contraction.ts';
-import type { MmaSchedule } from './kernel.ts';
+import type { Attention } from './attention.ts';
+import { type Contraction, hasWholeSteps, type Operand } from './contraction.ts';
+import type { AttentionSchedule, MmaSchedule } from './kernel.ts';
 
 /** Shared memory that a block has without asking, on every CUDA target: all that code can declare. */
 const declaredBytes = 48 * 1024;
@@ -14,6 +15,8 @@ export interface Staging {
   readonly kMajor: boolean;
   /** True if vectors are copied past the registers; false if pairs of elements pass through them. */
   readonly copies: boolean;
+  /** True if no step crosses from one value of the outer indices of k to another. */
+  readonly wholeSteps: boolean;
   /** Elements that a thread moves together. */
   readonly unit: number;
   /** Rows of the tile, and elements from one to the next. */
@@ -25,21 +28,38 @@ export interface Staging {
   readonly count: number;
 }
 
-/** How the operand is staged that has `width` positions in a tile. Threads share out its rows evenly if `down` is whole. */
-export function stagingOf(o: Operand, width: number, { tile, warps }: MmaSchedule): Staging {
+/** How an operand's tile of `width` positions by `depth` values of k is staged. */
+function stagingOf(o: Operand, width: number, depth: number, threads: number): Staging {
   const kMajor = o.positionFast;
-  const [length, rows] = kMajor ? [width, tile.k] : [tile.k, width];
+  const [length, rows] = kMajor ? [width, depth] : [depth, width];
   const unit = Math.max(2, o.vector);
   const across = length / unit;
-  const down = (32 * warps.m * warps.n) / across;
+  const down = threads / across;
   // Rows of k-major tiles are padded, so that 16 bytes of each of eight rows lie in different banks; the others are swizzled.
   const pitch = kMajor ? rowPitch(length) : length;
-  return { kMajor, copies: o.vector > 1, unit, rows, pitch, across, down, count: Math.ceil(rows / down) };
+  const wholeSteps = hasWholeSteps(o, depth);
+  const count = Math.ceil(rows / down);
+  return { kMajor, copies: o.vector > 1, wholeSteps, unit, rows, pitch, across, down, count };
 }
 
-/** True if a group's threads share out the rows of both tiles evenly. */
-export const sharesRows = (c: Contraction, s: MmaSchedule): boolean =>
-  [stagingOf(c.a, s.tile.m, s), stagingOf(c.b, s.tile.n, s)].every(
+/** How each segment's threads stage the operands of a contraction. */
+export function contractionStaging({ a, b }: Contraction, { tile, warps }: MmaSchedule) {
+  const threads = 32 * warps.m * warps.n;
+  return { a: stagingOf(a, tile.m, tile.k, threads), b: stagingOf(b, tile.n, tile.k, threads) };
+}
+
+/** How a block's threads stage the operands of attention. */
+export function attentionStaging({ q, k, v }: Attention, { threads, tile, room }: AttentionSchedule) {
+  return {
+    query: stagingOf(q, room.features, tile.queries, threads),
+    key: stagingOf(k, room.features, tile.keys, threads),
+    value: stagingOf(v, room.values, tile.keys, threads),
+  };
+}
+
+/** True if threads share out the rows of all tiles evenly. */
+export const sharesRows = (stagings: { readonly [name: string]: Staging }): boolean =>
+  Object.values(stagings).every(
     ({ across, down }) => Number.isInteger(across) && Number.isInteger(down) && down >= 1,
   );
 
@@ -48,10 +68,13 @@ const rowPitch = (elements: number): number => (elements % 16 === 0 ? elements +
 /** Floats from one row of sums to the next: padded, so that a warp's fragments lie in different banks. */
 export const sumPitch = (m: number): number => m + 8;
 
+/** Bytes of a tile. */
+const tileBytes = ({ rows, pitch }: Staging): number => 2 * rows * pitch;
+
 /** Bytes of all stages of both operands. */
 function stagedBytes(c: Contraction, s: MmaSchedule): number {
-  const sides = [stagingOf(c.a, s.tile.m, s), stagingOf(c.b, s.tile.n, s)];
-  return s.segments * s.stages * sides.reduce((sum, { rows, pitch }) => sum + 2 * rows * pitch, 0);
+  const { a, b } = contractionStaging(c, s);
+  return s.segments * s.stages * (tileBytes(a) + tileBytes(b));
 }
 
 /** Bytes of the sums when each warp puts down 16 rows of its own. */
@@ -72,8 +95,16 @@ export function sumParts(c: Contraction, s: MmaSchedule): number {
 export const mmaSharedBytes = (c: Contraction, s: MmaSchedule): number =>
   Math.max(stagedBytes(c, s), sumBytes(s) * sumParts(c, s));
 
-/** What of it a block must ask for when it is launched: all, if it is more than code can declare. */
-export function askedSharedBytes(c: Contraction, s: MmaSchedule): number {
-  const bytes = mmaSharedBytes(c, s);
-  return bytes > declaredBytes ? bytes : 0;
+/**
+ * Bytes of a block's shared memory: two stages of keys and values; the queries before the second stage, and the results after the
+ * last lie in the same place.
+ */
+export function attentionSharedBytes(a: Attention, s: AttentionSchedule): number {
+  const { query, key, value } = attentionStaging(a, s);
+  const stage = tileBytes(key) + tileBytes(value);
+  const results = 4 * s.tile.queries * (sumPitch(s.room.values) + 1);
+  return Math.max(stage + Math.max(stage, tileBytes(query)), results);
 }
+
+/** What of its shared memory a block must ask for when it is launched: all, if it is more than code can declare. */
+export const askedSharedBytes = (bytes: number): number => (bytes > declaredBytes ? bytes : 0);

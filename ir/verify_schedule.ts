@@ -1,9 +1,16 @@
 /**
  * @file The laws of schedules: what a skeleton can run, and what fits a target.
  */
+import { attentionOf } from './attention.ts';
 import { contractionOf, multiplies16Bit } from './contraction.ts';
-import type { ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
-import { mmaSharedBytes, sharesRows } from './mma.ts';
+import type { AttentionSchedule, ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
+import {
+  attentionSharedBytes,
+  attentionStaging,
+  contractionStaging,
+  mmaSharedBytes,
+  sharesRows,
+} from './mma.ts';
 import type { Say } from './problem.ts';
 import { mostSharedBytes, type Target } from './target.ts';
 
@@ -31,6 +38,7 @@ export function verifySchedule(
   }
   if (schedule.skeleton === 'contraction') verifyTile(kernel, schedule, target, complain);
   if (schedule.skeleton === 'mma') verifyMma(kernel, schedule, target, complain);
+  if (schedule.skeleton === 'attention') verifyAttention(kernel, schedule, target, complain);
 }
 
 function sizesOf(schedule: Schedule): number[] {
@@ -46,6 +54,10 @@ function sizesOf(schedule: Schedule): number[] {
     case 'mma': {
       const { threads, tile, warps, stages, segments } = schedule;
       return [threads, tile.m, tile.n, tile.k, warps.m, warps.n, stages, segments];
+    }
+    case 'attention': {
+      const { threads, tile, room } = schedule;
+      return [threads, tile.queries, tile.keys, room.features, room.values];
     }
     default:
       return schedule satisfies never;
@@ -96,12 +108,49 @@ function verifyMma(
     complain('only contractions of two f16 or two bf16 operands run on tensor cores');
     return;
   }
-  if (!sharesRows(c, schedule))
+  if (!sharesRows(contractionStaging(c, schedule)))
     complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
-  const bytes = mmaSharedBytes(c, schedule);
+  verifySharedBytes(mmaSharedBytes(c, schedule), target, complain);
+}
+
+function verifySharedBytes(
+  bytes: number,
+  target: Target | undefined,
+  complain: (text: string) => void,
+): void {
   const most = target?.mostSharedBytes ?? mostSharedBytes;
   if (bytes > most)
     complain(
       `${bytes} bytes of shared memory, a block${target ? ` of ${target.name}` : ''} has at most ${most}`,
     );
 }
+
+function verifyAttention(
+  kernel: Kernel,
+  schedule: AttentionSchedule,
+  target: Target | undefined,
+  complain: (text: string) => void,
+): void {
+  const { threads, tile, room } = schedule;
+  if (target && !target.mma) complain(`${target.name} has no tensor cores`);
+  if (tile.queries !== threads / 2)
+    complain(`a tile of ${tile.queries} queries: ${threads} threads take ${threads / 2}`);
+  const sides = [threads, tile.keys, room.features, room.values];
+  if (tile.keys < 16 || room.features < 16 || room.values < 16 || sides.some((n) => !isPowerOfTwo(n)))
+    complain('tile and room are not powers of two from 16');
+  else if (Math.max(tile.keys, room.features, room.values) > 128) complain('a tile or room of more than 128');
+  const a = attentionOf(kernel);
+  if (!a) {
+    complain('an attention schedule, but the kernel is no attention of 16-bit floats');
+    return;
+  }
+  if (a.features.extent > room.features || a.width.extent > room.values)
+    complain(
+      `${a.features.extent} features and values of ${a.width.extent} have room for ${room.features} and ${room.values}`,
+    );
+  if (!sharesRows(attentionStaging(a, schedule)))
+    complain(`${threads} threads cannot share out the rows of a tile`);
+  verifySharedBytes(attentionSharedBytes(a, schedule), target, complain);
+}
+
+const isPowerOfTwo = (n: number): boolean => Number.isInteger(Math.log2(n));

@@ -14,6 +14,7 @@ import {
   mod,
   mul,
 } from '../ir/affine.ts';
+import { attentionOf } from '../ir/attention.ts';
 import { buffer as makeBuffer } from '../ir/build.ts';
 import { contractionOf, volume } from '../ir/contraction.ts';
 import type { Buffer, Call, Expr, Kernel, Load, Store } from '../ir/kernel.ts';
@@ -70,22 +71,29 @@ function fuseCalls(producer: Call, consumer: Call, value: string): Call | undefi
   const parts =
     asEpilogue(producer.kernel, made!, consumer.kernel, loaded) ??
     asPrologue(producer.kernel, made!, consumer.kernel, loaded);
-  if (!parts) return undefined;
+  if (!parts || nodesOf(parts) > mostNodes) return undefined;
+  return joined([producer, consumer], parts, fusedName(producer.kernel, consumer.kernel));
+}
 
-  // The operands of both, each once; what both read under one shape is one parameter.
+/**
+ * One call in place of several, with the outputs of the last; `parts` are written with the buffers of all of them. Undefined if that
+ * would be too many operands.
+ */
+export function joined(calls: readonly Call[], parts: Parts, name: string): Call | undefined {
+  const last = calls.at(-1)!;
+  const read = new Set(loadsIn(parts.stores.map((s) => s.value)).map((l) => l.buffer));
+  // The operands of all, each once; what they read under one shape is one parameter.
   const inputs: { value: string; old: Buffer[] }[] = [];
-  const take = (call: Call): void =>
+  for (const call of calls) {
     call.kernel.inputs.forEach((old, i) => {
-      const v = call.inputs[i]!;
-      if (v === value && old === loaded) return;
-      const known = inputs.find((x) => x.value === v && sameShape(x.old[0]!.shape, old.shape));
+      const value = call.inputs[i]!;
+      if (!read.has(old)) return;
+      const known = inputs.find((x) => x.value === value && sameShape(x.old[0]!.shape, old.shape));
       if (known) known.old.push(old);
-      else inputs.push({ value: v, old: [old] });
+      else inputs.push({ value, old: [old] });
     });
-  take(producer);
-  take(consumer);
-  if (inputs.length + consumer.outputs.length > maxOperands) return undefined;
-  if (nodesOf(parts) > mostNodes) return undefined;
+  }
+  if (inputs.length + last.outputs.length > maxOperands) return undefined;
 
   const renamed = new Map<Buffer, Buffer>();
   const params = inputs.map(({ old }, i) => {
@@ -97,17 +105,17 @@ function fuseCalls(producer: Call, consumer: Call, value: string): Call | undefi
     node: (e) => (e.kind === 'load' && renamed.has(e.buffer) ? { ...e, buffer: renamed.get(e.buffer)! } : e),
   });
   const kernel: Kernel = {
-    name: fusedName(producer.kernel, consumer.kernel),
+    name,
     inputs: params,
-    outputs: consumer.kernel.outputs,
+    outputs: last.kernel.outputs,
     domain: parts.domain,
     stores: parts.stores.map((s) => ({ ...s, value: rename(s.value) })),
-    loc: [...new Set([...producer.kernel.loc, ...consumer.kernel.loc])],
+    loc: [...new Set(calls.flatMap((c) => c.kernel.loc))],
   };
-  return { kernel, inputs: inputs.map((x) => x.value), outputs: consumer.outputs };
+  return { kernel, inputs: inputs.map((x) => x.value), outputs: last.outputs };
 }
 
-type Parts = Pick<Kernel, 'domain' | 'stores'>;
+export type Parts = Pick<Kernel, 'domain' | 'stores'>;
 
 /** Longer chains stay apart: every step of fusion walks the whole expression, and registers run out anyway. */
 const mostNodes = 200;
@@ -165,8 +173,6 @@ function substituted(a: Affine, go: (e: Expr) => Expr): Affine {
  */
 function asPrologue(producer: Kernel, made: Store, consumer: Kernel, loaded: Buffer): Parts | undefined {
   if (made.over.length > 0 || hasReduce(made.value)) return undefined;
-  const place = made.at.map((a) => (a.terms.length === 0 ? undefined : (asIndex(a) ?? null)));
-  if (place.includes(null) || volume(producer.domain) !== elementCount(made.buffer.shape)) return undefined;
   const loads = loadsIn(consumer.stores.map((s) => s.value)).filter((l) => l.buffer === loaded);
   if (loads.some((l) => l.pad !== undefined || l.at.some((c) => 'gather' in c))) return undefined;
   const moves = isMove(made.value);
@@ -177,23 +183,38 @@ function asPrologue(producer: Kernel, made: Store, consumer: Kernel, loaded: Buf
 
   const values = new Map<Expr, Expr>();
   for (const load of loads) {
-    const coordinates = load.at.flatMap((c) => ('affine' in c ? [c.affine] : []));
-    const at = viewAs(coordinates, loaded.shape, made.buffer.shape);
-    if (!at) return undefined;
-    const indices = new Map<Index, Affine>();
-    for (const i of producer.domain) indices.set(i, affine(0));
-    place.forEach((i, d) => {
-      if (i) indices.set(i, at[d]!);
-    });
-    values.set(load, rewriter({ indices })(made.value));
+    const value = valueAt(producer, made, load);
+    if (!value) return undefined;
+    values.set(load, value);
   }
   const go = rewriter({ node: (e, original) => values.get(original) ?? e });
   const stores = consumer.stores.map((s) => ({ ...s, value: go(s.value) }));
   return keepsSkeleton(consumer, { domain: consumer.domain, stores });
 }
 
-/** A contraction must stay one: its skeleton is worth more than the launch. */
+/** What a kernel stores where `load`, which has plain coordinates, reads a view of it; undefined if that takes divisions. */
+export function valueAt(producer: Kernel, made: Store, load: Load): Expr | undefined {
+  const loops = [...producer.domain, ...made.over];
+  const place = made.at.map((a) => (a.terms.length === 0 ? undefined : (asIndex(a) ?? null)));
+  if (place.includes(null) || volume(loops) !== elementCount(made.buffer.shape)) return undefined;
+  const coordinates = load.at.flatMap((c) => ('affine' in c ? [c.affine] : []));
+  const at = viewAs(coordinates, load.buffer.shape, made.buffer.shape);
+  if (!at) return undefined;
+  const indices = new Map(loops.map((i) => [i, affine(0)]));
+  place.forEach((i, d) => {
+    if (i) indices.set(i, at[d]!);
+  });
+  return rewriter({ indices })(made.value);
+}
+
+/** A contraction or attention must stay one, with operands read as wide: its skeleton is worth more than the launch. */
 function keepsSkeleton(kernel: Kernel, parts: Parts): Parts | undefined {
+  const attention = attentionOf(kernel);
+  if (attention) {
+    const after = attentionOf({ ...kernel, ...parts });
+    const isAsWide = (o: 'q' | 'k' | 'v'): boolean => after![o].vector >= attention[o].vector;
+    return after && isAsWide('q') && isAsWide('k') && isAsWide('v') ? parts : undefined;
+  }
   if (!contractionOf(kernel)) return parts;
   return contractionOf({ ...kernel, ...parts }) ? parts : undefined;
 }

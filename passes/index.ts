@@ -10,6 +10,7 @@ import { orderChannels } from './channel_order.ts';
 import { coalesce, type TierChoice, tiers } from './coalesce.ts';
 import { constrain } from './constrain.ts';
 import { fuse } from './fuse.ts';
+import { fuseAttention } from './fuse_attention.ts';
 import { layOut } from './layout.ts';
 import { linkModules } from './link.ts';
 import { saturate, saturateKernel } from './saturate.ts';
@@ -64,6 +65,12 @@ export const passes = {
     doc: 'put element-wise work into the kernels that make or read its values',
     kernel: same,
     module: fuse,
+  },
+  'fuse-attention': {
+    on: 'modules',
+    doc: 'for tensor cores: make one kernel of a matrix product, a softmax and a matrix product of 16-bit floats',
+    kernel: same,
+    module: fuseAttention,
   },
   layout: {
     on: 'modules',

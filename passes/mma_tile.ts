@@ -5,7 +5,7 @@
 import { indicesOf } from '../ir/affine.ts';
 import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
 import type { MmaSchedule } from '../ir/kernel.ts';
-import { mmaSharedBytes, sharesRows } from '../ir/mma.ts';
+import { contractionStaging, mmaSharedBytes, sharesRows } from '../ir/mma.ts';
 import type { Target } from '../ir/target.ts';
 
 /** Tiles, and how a group's warps share them out. */
@@ -126,7 +126,7 @@ export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSch
       const copied = c.a.vector > 1 && c.b.vector > 1;
       for (const stages of copied ? [4, 3, 2] : [2]) {
         const s = { skeleton: 'mma', threads, tile, warps, stages, segments } as const;
-        if (sharesRows(c, s) && mmaSharedBytes(c, s) <= target.mostSharedBytes) yield s;
+        if (sharesRows(contractionStaging(c, s)) && mmaSharedBytes(c, s) <= target.mostSharedBytes) yield s;
       }
     }
   }

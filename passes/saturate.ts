@@ -17,6 +17,20 @@ export function saturateKernel(kernel: Kernel): Kernel {
   return { ...kernel, stores: kernel.stores.map((s) => ({ ...s, value: clampCast(s.value) })) };
 }
 
+/** What was clamped, of a value that saturate clamped; any other value as it is. */
+export function unclamped(value: Expr): Expr {
+  const { min, max } = dtypes.f16;
+  const inner = bounded(value, 'max', min);
+  return (inner && bounded(inner, 'min', max)) ?? value;
+}
+
+/** The other operand of a max or min with the bound. */
+function bounded(e: Expr, by: 'max' | 'min', bound: number): Expr | undefined {
+  if (e.kind !== 'op' || e.op !== by) return undefined;
+  const [value, limit] = e.args;
+  return limit?.kind === 'const' && limit.value === bound ? value : undefined;
+}
+
 function clampCast(value: Expr): Expr {
   if (value.kind !== 'cast' || value.dtype !== 'f16' || value.arg.dtype !== 'f32') return value;
   const { min, max } = dtypes.f16;

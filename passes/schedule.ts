@@ -2,11 +2,13 @@
  * @file The schedule pass: picks a skeleton and its tile for every kernel, by shape alone (tuning comes later). The choice
  * must not look at who else runs: a tenant's bits depend on it.
  */
+import { attentionOf } from '../ir/attention.ts';
 import { contractionOf, volume } from '../ir/contraction.ts';
 import type { ContractionSchedule, Kernel, MapSchedule, Schedule } from '../ir/kernel.ts';
 import { linearize } from '../ir/linearize.ts';
 import type { Module } from '../ir/module.ts';
 import type { Target } from '../ir/target.ts';
+import { attentionSchedule } from './attention_tile.ts';
 import { mmaSchedule, usesMma } from './mma_tile.ts';
 
 /** Gives every kernel of a module a schedule. */
@@ -32,6 +34,9 @@ function chooseSchedule(kernel: Kernel, target: Target): Schedule {
       return cudaTile(m, n, batch);
     }
   }
+  const attention = attentionOf(kernel);
+  const tiled = attention && attentionSchedule(attention, target);
+  if (tiled) return tiled;
   const { reduced, looped } = innerWork(kernel);
   if (target.kind === 'cuda' && (reduced >= 32 || looped >= 64)) {
     // A warp a point, or the whole block where points are few and long.

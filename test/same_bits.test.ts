@@ -17,7 +17,14 @@ import { coalesce, type TierChoice } from '../passes/coalesce.ts';
 import { parsePasses, runPass } from '../passes/index.ts';
 import { linkModules } from '../passes/link.ts';
 import { scheduleKernel } from '../passes/schedule.ts';
-import { convKernel, gatherKernel, matmulKernel, momentsKernel, softmaxKernel } from './codegen/kernels.ts';
+import {
+  attentionKernel,
+  convKernel,
+  gatherKernel,
+  matmulKernel,
+  momentsKernel,
+  softmaxKernel,
+} from './codegen/kernels.ts';
 import { convModel, mlpModel } from './support/models.ts';
 import { moduleOf } from './support/run_kernel.ts';
 import { emulatedWay, titled, type Way, type WayKind, wayKinds } from './support/ways.ts';
@@ -104,6 +111,9 @@ const subjects: { readonly [name: string]: Subject } = {
   'a matrix product in 4 segments of k': kernels(
     () => matmulKernel(1, 40, 48, 300, true, 'f16'),
     mma(16, 16, 32, 1, 2, 4),
+  ),
+  'attention in fp16, of two sizes': kernels((t) =>
+    attentionKernel({ heads: 2, queries: 33 + 8 * (t % 2), keys: 80, features: 16, mask: true }),
   ),
   'a network of matrices': models((seed) => mlpModel([40, 64, 24], seed), 'fp32'),
   'a network of convolutions in fp16': models(convModel, 'fp16'),

@@ -88,6 +88,25 @@ __device__ inline void multiply_fragments(float (&sum)[4], const unsigned (&left
       : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
 }
 
+// Two floats as a register of 16-bit floats, as fragments have them.
+__device__ inline unsigned pack_pair(float low, float high, half_t) {
+  unsigned r;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+__device__ inline unsigned pack_pair(float low, float high, bf16_t) {
+  unsigned r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+
+// e to the power a, for what is rounded to 16 bits or summed next: within 2^-21 of it for the a <= 0 of a softmax.
+__device__ inline float exp_fast(float a) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a * 1.44269504f));
+  return r;
+}
+
 // A barrier of the THREADS threads of one group; `group` is less than 15.
 template <int THREADS>
 __device__ inline void sync_group(int group) {

@@ -12,6 +12,7 @@ const settings = {
   reduction: { threads: 1, lanes: 1 },
   contraction: { threads: 1, tile: 3, per_thread: 2 },
   mma: { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1 },
+  attention: { threads: 1, tile: 2, room: 2 },
 } as const satisfies { [S in Schedule['skeleton']]: Record<string, number> };
 
 export function buildSchedule(
@@ -59,6 +60,12 @@ export function buildSchedule(
       warps: { m: size('warps'), n: size('warps', 1) },
       stages: size('stages'),
       segments: size('segments'),
+    }))
+    .with('attention', (attention) => ({
+      skeleton: attention,
+      threads,
+      tile: { queries: size('tile'), keys: size('tile', 1) },
+      room: { features: size('room'), values: size('room', 1) },
     }))
     .exhaustive();
 }

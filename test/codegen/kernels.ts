@@ -15,7 +15,7 @@ import {
   store,
   widen,
 } from '../../ir/build.ts';
-import type { Kernel } from '../../ir/kernel.ts';
+import type { Expr, Kernel } from '../../ir/kernel.ts';
 import type { DType } from '../../ir/types.ts';
 
 export interface ConvShape {
@@ -135,4 +135,59 @@ export function gatherKernel(rows: number, ids: number, width: number): Kernel {
   const domain = indicesFor(y.shape, ['i', 'j']);
   const value = load(table, [load(index64, [domain[0]!]), domain[1]!], 0);
   return kernel('gather', [table, index64], [y], domain, [store(y, domain, value)]);
+}
+
+export interface AttentionShape {
+  readonly batch?: number;
+  readonly heads: number;
+  readonly queries: number;
+  readonly keys?: number;
+  readonly features: number;
+  /** Elements of a value; as many as features if left out. */
+  readonly width?: number;
+  /** Adds x3[batch, 0, query, key], of -inf where it hides, to the scores. */
+  readonly mask?: boolean;
+  /** Rows of which all is hidden give zeros. */
+  readonly zeroHidden?: boolean;
+  /** Operands lie as [batch, head, feature, query or key]. */
+  readonly queriesLast?: boolean;
+  readonly keysLast?: boolean;
+  readonly valuesLast?: boolean;
+  /** All heads share keys and values. */
+  readonly sharedKeys?: boolean;
+  readonly dtype?: DType;
+}
+
+/** y[b, m, h, d] = softmax over k of (q[b, m, h] . k[b, k, h] / sqrt(features) (+ mask)) times v[b, k, h, d]. */
+export function attentionKernel(s: AttentionShape): Kernel {
+  const { batch = 1, heads, queries, keys = queries, features, width = features, dtype = 'f16' } = s;
+  const shared = s.sharedKeys ? 1 : heads;
+  const laidOut = <T>(last: boolean | undefined, [n, row, head, column]: readonly [T, T, T, T]): T[] =>
+    last ? [n, head, column, row] : [n, row, head, column];
+  const x0 = buffer('x0', dtype, laidOut(s.queriesLast, [batch, queries, heads, features]));
+  const x1 = buffer('x1', dtype, laidOut(s.keysLast, [batch, keys, shared, features]));
+  const x2 = buffer('x2', dtype, laidOut(s.valuesLast, [batch, keys, shared, width]));
+  const x3 = buffer('x3', dtype, [batch, 1, queries, keys]);
+  const y = buffer('y0', dtype, [batch, queries, heads, width]);
+  const [b, h, m, d] = [index('b', batch), index('h', heads), index('m', queries), index('d', width)];
+  const at = s.sharedKeys ? 0 : h;
+  const score = (k: Index): Expr => {
+    const c = index('c', features);
+    const query = load(x0, laidOut<AffineLike>(s.queriesLast, [b, m, h, c]));
+    const key = load(x1, laidOut<AffineLike>(s.keysLast, [b, k, at, c]));
+    const sum = reduce('sum', [c], op('mul', widen(query), widen(key)));
+    const scaled = op('mul', sum, constant('f32', 1 / Math.sqrt(features)));
+    return s.mask ? op('add', scaled, widen(load(x3, [b, 0, m, k]))) : scaled;
+  };
+  const [k1, k2, k3] = [index('k', keys), index('k', keys), index('k', keys)];
+  const most = reduce('max', [k1], score(k1));
+  const weight = (k: Index): Expr => op('exp', op('sub', score(k), most));
+  const total = reduce('sum', [k2], weight(k2));
+  const rounded = widen(cast(dtype, weight(k3)));
+  const element = load(x2, laidOut<AffineLike>(s.valuesLast, [b, k3, at, d]));
+  const sum = reduce('sum', [k3], op('mul', rounded, widen(element)));
+  const plain = op('div', sum, total);
+  const value = s.zeroHidden ? op('select', op('isnan', total), constant('f32', 0), plain) : plain;
+  const inputs = [x0, x1, x2, ...(s.mask ? [x3] : [])];
+  return kernel('attention', inputs, [y], [b, h, m], [store(y, [b, m, h, d], cast(dtype, value), [d])]);
 }

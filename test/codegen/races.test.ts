@@ -13,7 +13,14 @@ import { scheduleKernel } from '../../passes/schedule.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
 import { oneWord, runWord } from '../support/run_kernel.ts';
 import { emulatedWay, type Way } from '../support/ways.ts';
-import { convKernel, matmulKernel, momentsKernel, shuffleKernel, softmaxKernel } from './kernels.ts';
+import {
+  attentionKernel,
+  convKernel,
+  matmulKernel,
+  momentsKernel,
+  shuffleKernel,
+  softmaxKernel,
+} from './kernels.ts';
 
 const target = targetOf('sm_90');
 const plain = (kernel: Kernel): Kernel => scheduleKernel(kernel, target);
@@ -76,6 +83,34 @@ const cases: { readonly [name: string]: readonly [Kernel, string] } = {
   'tensor cores, segments of several warps': [
     mma(long, { tile: { m: 32, n: 32, k: 32 }, warps: { m: 2, n: 2 }, stages: 2, segments: 2 }),
     'mma',
+  ],
+  'attention, one tile of keys': [
+    plain(attentionKernel({ heads: 3, queries: 10, keys: 16, features: 16 })),
+    'attention',
+  ],
+  'attention, copies': [
+    plain(attentionKernel({ heads: 3, queries: 18, keys: 150, features: 16, mask: true })),
+    'attention',
+  ],
+  'attention, transposed operands': [
+    plain(
+      attentionKernel({
+        heads: 3,
+        queries: 24,
+        keys: 80,
+        features: 32,
+        queriesLast: true,
+        keysLast: true,
+        valuesLast: true,
+      }),
+    ),
+    'attention',
+  ],
+  'attention, operands through registers': [
+    plain(
+      attentionKernel({ heads: 3, queries: 33, keys: 65, features: 16, keysLast: true, valuesLast: true }),
+    ),
+    'attention',
   ],
 };
 

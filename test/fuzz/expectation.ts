@@ -48,13 +48,17 @@ export class Expectation {
   constructor(
     private readonly module: Module,
     private readonly inputs: Tensors,
+    /** The device may leave out roundings to 16 bits that the module has. */
+    private readonly disturbRoundings = false,
   ) {
     this.#plain = interpretModule(module, inputs);
     this.#noisy = this.#disturb(6);
   }
 
   #disturb(count: number): Tensors[] {
-    return noises(count).map((noise) => interpretModule(this.module, this.inputs, { noise }));
+    return noises(count).map((noise) =>
+      interpretModule(this.module, this.inputs, { noise, disturbRoundings: this.disturbRoundings }),
+    );
   }
 
   check(got: Tensors): Verdict {

@@ -3,7 +3,8 @@
  */
 import { describe, expect, it } from 'vitest';
 import { emulatedWay, titled, type Way, wayKinds } from '../support/ways.ts';
-import { runCases } from './run.ts';
+import { programOf } from './cases.ts';
+import { caseOf, runCases } from './run.ts';
 
 const seeds = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
 
@@ -18,6 +19,13 @@ async function check(way: Way, count: number): Promise<void> {
     way.close();
   }
 }
+
+it('some of them have attention in one kernel', () => {
+  const skeletons = seeds(60).flatMap((seed) =>
+    [...programOf(caseOf(seed), 'sm_90').classes.values()].map(({ kernel }) => kernel.schedule!.skeleton),
+  );
+  expect(skeletons).toContain('attention');
+});
 
 describe('random graphs and kernels give what the interpreter gives', () => {
   const { host, cuda } = wayKinds();

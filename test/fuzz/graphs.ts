@@ -22,6 +22,7 @@ interface Layer {
 const kinds = [
   'conv',
   'matmul',
+  'attention',
   'binary',
   'unary',
   'pool',
@@ -101,6 +102,13 @@ class Net {
     return name;
   }
 
+  /** A node whose value no later layer reads. */
+  #push(op: string, inputs: readonly string[], attributes: NodeSpec['attributes'] = {}): string {
+    const name = `t${this.#used++}`;
+    this.#nodes.push({ op, inputs, outputs: [name], attributes });
+    return name;
+  }
+
   #node(
     op: string,
     inputs: readonly string[],
@@ -135,13 +143,29 @@ class Net {
         const k = shape.at(-1)!;
         if (rank < 2) return;
         if (flag && rank === 3) {
-          // A value by itself, transposed: as attention does.
-          const y = `t${this.#used++}`;
-          this.#nodes.push({ op: 'Transpose', inputs: [x], outputs: [y], attributes: { perm: [0, 2, 1] } });
+          // A value by itself, transposed.
+          const y = this.#push('Transpose', [x], { perm: [0, 2, 1] });
           return this.#node('MatMul', [x, y], [shape[0]!, shape[1]!, shape[1]!]);
         }
         const n = 1 + a * 3;
         return this.#node('MatMul', [x, this.#weight([k, n])], [...shape.slice(0, -1), n]);
+      }
+      case 'attention': {
+        // Between two products a softmax; heads of multiples of 8, which tensor cores take in one kernel, and others.
+        const [rows, k] = shape.slice(-2) as [number, number];
+        const batch = shape.slice(0, -2);
+        if (rank < 3 || elementCount(batch) * rows * rows > 4000) return;
+        const head = 8 * (a % 4) || k;
+        const operand = (): string =>
+          head === k && flag ? x : this.#push('MatMul', [x, this.#weight([k, head])]);
+        const [q, keys, v] = [operand(), operand(), operand()];
+        const perm = [...batch.keys(), rank - 1, rank - 2];
+        let scores = this.#push('MatMul', [q, this.#push('Transpose', [keys], { perm })]);
+        if (b % 2 === 0) scores = this.#push('Mul', [scores, this.#weight([1])]);
+        if (b % 3 === 0)
+          scores = this.#push('Add', [scores, this.#weight(b % 2 === 0 ? [rows, rows] : [rows])]);
+        const weights = this.#push('Softmax', [scores], { axis: -1 });
+        return this.#node('MatMul', [weights, v], [...batch, rows, head]);
       }
       case 'binary': {
         const op = ['Add', 'Mul', 'Sub', 'Max'][a % 4]!;

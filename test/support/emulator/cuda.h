@@ -52,6 +52,9 @@ static bf16_t to_bf16(float v) {
   memcpy(&u, &v, 4);
   return {v != v ? (unsigned short)0x7fc0 : (unsigned short)((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
 }
+static unsigned pack_pair(float low, float high, half_t) { return to_half(low).bits | (unsigned)to_half(high).bits << 16; }
+static unsigned pack_pair(float low, float high, bf16_t) { return to_bf16(low).bits | (unsigned)to_bf16(high).bits << 16; }
+static float exp_fast(float a) { return exp2f(a * 1.44269504f); }
 static float inf_f32() { return INFINITY; }
 static float nan_f32() { return NAN; }
 
