@@ -7,7 +7,7 @@ import { type Affine, add, affine, floordiv, type Index, intervalOf, mul } from 
 import { contractionOf, volume } from './contraction.ts';
 import type { Kernel, MapSchedule, ReductionSchedule } from './kernel.ts';
 
-export const mapPointsPerBlock = (s: MapSchedule): number => s.threads * s.perThread;
+export const mapPointsPerBlock = (s: MapSchedule): number => s.threads * s.perThread * s.vector;
 export const reductionPointsPerBlock = (s: ReductionSchedule): number => s.threads / s.lanes;
 
 /** How many virtual blocks a scheduled kernel has. */

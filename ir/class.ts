@@ -8,6 +8,7 @@ import { type Contraction, contractionOf, hasWholeSteps } from './contraction.ts
 import type { Buffer, Kernel } from './kernel.ts';
 import { formatKernel, indicesOfKernel, namesIn, type Spelling } from './print.ts';
 import { memoised, remapKernel } from './remap.ts';
+import { mapAccesses, vectorIndex } from './vector.ts';
 import { loadsIn } from './walk.ts';
 
 /** `generic`: sizes come from the slot row. `specialised`: sizes are constants. */
@@ -123,6 +124,7 @@ function canonicalSpelling(kernel: Kernel, sizes: OpenSizes): Spelling {
 /** What codegen may rely on beyond the text, so it belongs to the class: found by proof on this kernel's own sizes. */
 function facts(kernel: Kernel): string {
   const { schedule } = kernel;
+  if (schedule?.skeleton === 'map' && schedule.vector > 1) return vectorFacts(kernel, schedule.vector);
   if (schedule?.skeleton !== 'contraction' && schedule?.skeleton !== 'mma') return '';
   const isMma = schedule.skeleton === 'mma';
   const c: Contraction | undefined = contractionOf(kernel);
@@ -142,4 +144,10 @@ function facts(kernel: Kernel): string {
   const accesses = [...loadsIn([c.store.value]), c.store];
   const contiguous = accesses.map((x) => (c.contiguous.has(x) ? 1 : 0)).join('');
   return `\n; ${roles}; a: ${side(c.a)}; b: ${side(c.b)}; contiguous ${contiguous}${c.epilogueContiguous ? ', all' : ''}${isMma ? `, vector ${c.epilogueVector}` : ''}`;
+}
+
+function vectorFacts(kernel: Kernel, vector: number): string {
+  const widths = mapAccesses(kernel, vector);
+  const accesses = [...loadsIn(kernel.stores.map((s) => s.value)), ...kernel.stores];
+  return `\n; along ${kernel.domain.indexOf(vectorIndex(kernel)!)}: ${accesses.map((x) => widths.get(x) ?? 'once').join(', ')}`;
 }
