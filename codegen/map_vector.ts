@@ -4,6 +4,7 @@
  * point in an unrolled loop. Each point's arithmetic, and its order, is what the map without vectors does.
  */
 import type { Index } from '../ir/affine.ts';
+import { volume } from '../ir/contraction.ts';
 import type { Expr, Load, MapSchedule, Store } from '../ir/kernel.ts';
 import { linearize, type Statement } from '../ir/linearize.ts';
 import { mapAccesses, vectorIndex } from '../ir/vector.ts';
@@ -28,6 +29,9 @@ export function writeVectorMap(w: KernelWriter, { threads, perThread, vector }: 
     new VectorBody(w, along, vector).write();
   });
 }
+
+/** Windows of so many steps are unrolled, so that all their loads are under way together. */
+const mostUnrolled = 25;
 
 type Let = Extract<Statement, { kind: 'let' }>;
 
@@ -61,21 +65,27 @@ class VectorBody {
     return this.#widths.get(access) ?? 1;
   }
 
-  #isPointwise(s: Statement): s is Let {
-    return s.kind === 'let' && this.#differs(s.expr) && !(s.expr.kind === 'load' && this.#width(s.expr) > 1);
+  #isPointwise({ expr }: Let): boolean {
+    return this.#differs(expr) && !(expr.kind === 'load' && this.#width(expr) > 1);
   }
 
-  #scope(statements: readonly Statement[]): void {
+  /** Statements of one scope, then a line for each point. */
+  #scope(statements: readonly Statement[], last?: () => string): void {
     const ref = (e: Expr): string => this.#spelled.get(this.#linear.idOf(statements, e))!;
-    for (let at = 0; at < statements.length; at++) {
-      const s = statements[at]!;
-      if (this.#isPointwise(s)) {
-        const end = statements.findIndex((t, n) => n > at && !this.#isPointwise(t));
-        const run = statements.slice(at, end < 0 ? undefined : end) as Let[];
-        this.#pointwise(run, ref);
-        at += run.length - 1;
-      } else this.#statement(s, ref);
+    // Between reductions and stores, what is the same for all points comes first: it needs nothing of what differs.
+    let pointwise: Let[] = [];
+    const flush = (line?: () => string): void => {
+      this.#pointwise(pointwise, ref, line);
+      pointwise = [];
+    };
+    for (const s of statements) {
+      if (s.kind === 'let' && this.#isPointwise(s)) pointwise.push(s);
+      else {
+        if (s.kind !== 'let') flush();
+        this.#statement(s, ref);
+      }
     }
+    flush(last);
   }
 
   #statement(s: Statement, ref: (e: Expr) => string): void {
@@ -86,17 +96,24 @@ class VectorBody {
         this.#spelled.set(s.id, `v${s.id}`);
         return w.line(`const ${scalarType[s.expr.dtype]} v${s.id} = ${w.value(s.expr, ref)};`);
       case 'reduce': {
-        const differs = this.#differs(s.expr);
-        const sum = differs ? `v${s.id}[e]` : `v${s.id}`;
-        const each = (line: string): void => (differs ? this.#points([line]) : w.line(line));
-        this.#spelled.set(s.id, sum);
-        w.line(`${scalarType[s.expr.dtype]} v${s.id}${differs ? `[${this.vector}]` : ''};`);
-        each(`${sum} = ${w.start(s.expr)};`);
-        w.loops(s.expr.over, () => {
-          this.#scope(s.body);
-          const value = this.#spelled.get(this.#linear.idOf(s.body, s.expr.body))!;
-          each(`${sum} = ${w.combine(s.expr, sum, value)};`);
-        });
+        const { expr, body } = s;
+        const type = scalarType[expr.dtype];
+        const value = (): string => this.#spelled.get(this.#linear.idOf(body, expr.body))!;
+        if (this.#differs(expr)) {
+          const sum = `v${s.id}[e]`;
+          w.line(`${type} v${s.id}[${this.vector}];`);
+          this.#points([`${sum} = ${w.start(expr)};`]);
+          const step = (): void => this.#scope(body, () => `${sum} = ${w.combine(expr, sum, value())};`);
+          w.loops(expr.over, step, volume(expr.over) <= mostUnrolled);
+          this.#spelled.set(s.id, sum);
+        } else {
+          w.line(`${type} v${s.id} = ${w.start(expr)};`);
+          w.loops(expr.over, () => {
+            this.#scope(body);
+            w.line(`v${s.id} = ${w.combine(expr, `v${s.id}`, value())};`);
+          });
+          this.#spelled.set(s.id, `v${s.id}`);
+        }
         return;
       }
       case 'store': {
@@ -112,16 +129,18 @@ class VectorBody {
     }
   }
 
-  /** Values that are computed point by point. */
-  #pointwise(run: readonly Let[], ref: (e: Expr) => string): void {
+  /** Values that are computed point by point, and a line after them. */
+  #pointwise(run: readonly Let[], ref: (e: Expr) => string, last?: () => string): void {
+    if (run.length === 0 && !last) return;
     for (const { id, expr } of run) {
       this.w.line(`${scalarType[expr.dtype]} v${id}[${this.vector}];`);
       this.#spelled.set(id, `v${id}[e]`);
     }
     const name = this.w.name(this.along);
     this.w.rename(this.along, `(${name} + e)`);
-    this.#points(run.map(({ id, expr }) => `v${id}[e] = ${this.w.value(expr, ref)};`));
+    const lines = run.map(({ id, expr }) => `v${id}[e] = ${this.w.value(expr, ref)};`);
     this.w.rename(this.along, name);
+    this.#points([...lines, ...(last ? [last()] : [])]);
   }
 
   #points(lines: readonly string[], count = this.vector, e = 'e'): void {
@@ -136,12 +155,8 @@ class VectorBody {
     const { buffer, dtype, pad } = load;
     const width = this.#width(load);
     const { offset, guard } = this.w.access(load, ref);
-    const read = (at: string): string => {
-      const value = `load_vector<${width}>(${buffer.name} + ${at})`;
-      if (guard === '') return value;
-      const outside = toStorage(dtype, literal(dtype, pad!));
-      return `${guard} ? ${value} : fill_vector<${width}, ${storageType[dtype]}>(${outside})`;
-    };
+    const outside = guard === '' ? '' : `, ${guard}, ${toStorage(dtype, literal(dtype, pad!))}`;
+    const read = (at: string): string => `load_vector<${width}>(${buffer.name} + ${at}${outside})`;
     const type = `Vector<${width}, ${storageType[dtype]}>`;
     const parts = this.vector / width;
     if (parts === 1) this.w.line(`const ${type} v${id} = ${read(offset)};`);

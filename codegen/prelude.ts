@@ -14,7 +14,7 @@ export function preludeOf(kind: Target['kind']): string {
     const common = [read('slot.h'), read('scalar.h')];
     // The device's own part comes first where it defines what the common part is written with.
     texts = {
-      cuda: [...common, read('cuda.h'), read('block.h'), read('mma.h')].join('\n'),
+      cuda: [...common, read('cuda.h'), read('block.h'), read('vector.h'), read('mma.h')].join('\n'),
       host: [read('host.h'), ...common].join('\n'),
     };
   }

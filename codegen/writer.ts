@@ -170,11 +170,14 @@ export class KernelWriter {
   }
 
   /** Sequential loops over a box. */
-  loops(over: readonly Index[], body: () => void): void {
+  loops(over: readonly Index[], body: () => void, unrolled = false): void {
     const [first, ...others] = over;
     if (!first) return body();
     const i = this.name(first);
-    this.block(`for (int ${i} = 0; ${i} < ${this.extent(first)}; ${i}++)`, () => this.loops(others, body));
+    if (unrolled) this.line('#pragma unroll');
+    this.block(`for (int ${i} = 0; ${i} < ${this.extent(first)}; ${i}++)`, () =>
+      this.loops(others, body, unrolled),
+    );
   }
 
   /** `a combined with b` for a reduction. */

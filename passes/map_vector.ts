@@ -12,14 +12,15 @@ import { multiprocessors, widths } from './mma_tile.ts';
 /** Instructions, guessed: of a thread before and after its points, of an address, and of one coordinate's guard. */
 const cost = { thread: 40, address: 4, guard: 2 };
 
+/** Threads of a block with vectors: few, so that a small picture is spread over more multiprocessors. */
+const threads = 64;
+
 /** The schedule with the least estimated time, alone and eight wide. Many points make wide vectors, few make many threads. */
 export function mapVector(kernel: Kernel, target: Target): MapSchedule {
   const plain: MapSchedule = { skeleton: 'map', threads: target.threads, perThread: 1, vector: 1 };
-  const vectors = vectorWidths.filter((v) => fits(kernel, v));
-  // Small blocks spread a small picture over more multiprocessors.
-  const candidates = vectors.flatMap((vector) =>
-    [64, 128, 256].map((threads): MapSchedule => ({ skeleton: 'map', threads, perThread: 1, vector })),
-  );
+  const candidates = vectorWidths
+    .filter((vector) => fits(kernel, vector))
+    .map((vector): MapSchedule => ({ ...plain, threads, vector }));
   const time = (s: MapSchedule): number =>
     widths.reduce((sum, width) => sum + estimateMap(kernel, s, width), 0);
   return [...candidates, plain].reduce((a, b) => (time(b) < time(a) ? b : a));

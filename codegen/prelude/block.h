@@ -1,4 +1,4 @@
-// What the threads of a block do together, written with the instructions that cuda.h has; and what a thread does with neighbours in memory.
+// What the threads of a block do together, written with the instructions that cuda.h has.
 
 // Combines one value of each of LANES neighbouring threads by a butterfly, so every lane gets the same bits. Up to a warp
 // the values travel by shuffle, beyond it the warps' results meet in shared memory.
@@ -35,18 +35,4 @@ __device__ inline void multiply_tiles(float (&acc)[RN][RM], const float (&a)[K][
       for (int i = 0; i < RM; i++) acc[j][i] = fmaf(am[i], bn[j], acc[j][i]);
     }
   }
-}
-
-// COUNT neighbours at once, aligned to their size.
-template <int COUNT, typename T> struct alignas(COUNT * sizeof(T)) Vector { T at[COUNT]; };
-template <int COUNT, typename T>
-__device__ inline Vector<COUNT, T> load_vector(const T* from) { return *(const Vector<COUNT, T>*)from; }
-template <int COUNT, typename T>
-__device__ inline void store_vector(T* to, const Vector<COUNT, T>& value) { *(Vector<COUNT, T>*)to = value; }
-template <int COUNT, typename T>
-__device__ inline Vector<COUNT, T> fill_vector(T value) {
-  Vector<COUNT, T> all;
-#pragma unroll
-  for (int e = 0; e < COUNT; e++) all.at[e] = value;
-  return all;
 }

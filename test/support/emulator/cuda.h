@@ -55,6 +55,10 @@ static bf16_t to_bf16(float v) {
 static float inf_f32() { return INFINITY; }
 static float nan_f32() { return NAN; }
 
+template <typename V> static void load_if(V& value, const void* from, bool valid) {
+  if (valid) value = *(const V*)from;
+}
+
 namespace emulated {
 // Copies land as late as they may, when they are waited for, so that one that nobody waits for shows; their target is in use from the
 // start.

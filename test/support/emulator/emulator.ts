@@ -175,7 +175,7 @@ async function build(sources: readonly WordSource[], watch: Watch): Promise<stri
   const text = [
     // In this order: the emulation knows slots, and scalar helpers need its keywords.
     ...[prelude('slot.h'), read('fibers.h'), read('cuda.h')],
-    ...[prelude('scalar.h'), prelude('block.h'), prelude('mma.h'), read('main.h')],
+    ...[prelude('scalar.h'), prelude('block.h'), prelude('vector.h'), prelude('mma.h'), read('main.h')],
     ...sources.flatMap(({ entry, source }, n) => [
       `namespace word_${n} {`,
       `#define ${entry} entry_${n}`, // two words may have one name
