@@ -9,13 +9,19 @@ import { mapAccesses, vectorIndex, vectorWidths, widestOf } from '../ir/vector.t
 import { freeIndices, visitExprs } from '../ir/walk.ts';
 import { multiprocessors, widths } from './mma_tile.ts';
 
-/** Instructions, guessed: of a thread before and after its points, of an address, and of one coordinate's guard. */
-const cost = { thread: 40, address: 4, guard: 2 };
+/**
+ * Guesses. Instructions of a thread before and after its points, of an address, and of one coordinate's guard; and the clocks in which a
+ * block finds its slot, reads and writes, which hide what is issued in as many.
+ */
+const cost = { thread: 40, address: 4, guard: 2, latency: 2000 };
 
 /** Threads of a block with vectors: few, so that a small picture is spread over more multiprocessors. */
 const threads = 64;
 
-/** The schedule with the least estimated time, alone and eight wide. Many points make wide vectors, few make many threads. */
+/**
+ * The schedule with the least estimated time, alone and eight wide. Many points make wide vectors. Few, whose time is latency whatever they
+ * do, keep one point a thread: most threads, and one class for all extents.
+ */
 export function mapVector(kernel: Kernel, target: Target): MapSchedule {
   const plain: MapSchedule = { skeleton: 'map', threads: target.threads, perThread: 1, vector: 1 };
   const candidates = vectorWidths
@@ -23,7 +29,7 @@ export function mapVector(kernel: Kernel, target: Target): MapSchedule {
     .map((vector): MapSchedule => ({ ...plain, threads, vector }));
   const time = (s: MapSchedule): number =>
     widths.reduce((sum, width) => sum + estimateMap(kernel, s, width), 0);
-  return [...candidates, plain].reduce((a, b) => (time(b) < time(a) ? b : a));
+  return [plain, ...candidates].reduce((a, b) => (time(b) < time(a) ? b : a));
 }
 
 /** True if everything that differs from point to point is read and written whole, and something by a whole vector at once. */
@@ -37,11 +43,11 @@ function fits(kernel: Kernel, vector: number): boolean {
   );
 }
 
-/** Cycles in which the busiest multiprocessor issues a map `width` times over. */
+/** Clocks of the busiest multiprocessor for a map `width` times over. */
 function estimateMap(kernel: Kernel, { threads, vector }: MapSchedule, width: number): number {
   const blocks = Math.ceil(volume(kernel.domain) / (threads * vector));
   const warps = (Math.ceil((width * blocks) / multiprocessors) * threads) / 32;
-  return (warps * instructions(kernel, vector)) / 4;
+  return Math.max(cost.latency, (warps * instructions(kernel, vector)) / 4);
 }
 
 /** What a thread issues, roughly. */

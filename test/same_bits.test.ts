@@ -7,7 +7,7 @@ import { lowerOnnx } from '../compiler/index.ts';
 import { linkWithKernels } from '../driver/device.ts';
 import { type Precision, SourceModel } from '../driver/model.ts';
 import { type Item, itemProblems } from '../ir/item.ts';
-import type { Kernel, MmaSchedule } from '../ir/kernel.ts';
+import type { Kernel, MmaSchedule, Schedule } from '../ir/kernel.ts';
 import type { Program } from '../ir/program.ts';
 import { randomInput } from '../ir/random.ts';
 import { type Target, targetOf } from '../ir/target.ts';
@@ -17,7 +17,14 @@ import { coalesce, type TierChoice } from '../passes/coalesce.ts';
 import { parsePasses, runPass } from '../passes/index.ts';
 import { linkModules } from '../passes/link.ts';
 import { scheduleKernel } from '../passes/schedule.ts';
-import { convKernel, gatherKernel, matmulKernel, momentsKernel, softmaxKernel } from './codegen/kernels.ts';
+import {
+  convKernel,
+  depthwiseKernel,
+  gatherKernel,
+  matmulKernel,
+  momentsKernel,
+  softmaxKernel,
+} from './codegen/kernels.ts';
 import { convModel, mlpModel } from './support/models.ts';
 import { moduleOf } from './support/run_kernel.ts';
 import { emulatedWay, titled, type Way, type WayKind, wayKinds } from './support/ways.ts';
@@ -29,7 +36,7 @@ const tenantName = (t: number): string => `tenant ${t}`;
 
 /** Each tenant a kernel, scheduled for the target or as given. */
 const kernels =
-  (kernelOf: (t: number) => Kernel, schedule?: MmaSchedule): Subject =>
+  (kernelOf: (t: number) => Kernel, schedule?: Schedule): Subject =>
   (tenants, target, tier) => {
     const linked = linkModules(
       tenants.map((t) => {
@@ -79,6 +86,18 @@ const mma = (
 
 const subjects: { readonly [name: string]: Subject } = {
   'a map of gathered rows': kernels(() => gatherKernel(12, 40, 33)),
+  'a depthwise convolution by vectors, of two sizes': kernels(
+    (t) =>
+      depthwiseKernel({
+        channels: 24,
+        size: [12 + (t % 2), 11],
+        kernel: [3, 3],
+        pad: 1,
+        channelsLast: true,
+        dtype: 'f16',
+      }),
+    { skeleton: 'map', threads: 64, perThread: 1, vector: 8 },
+  ),
   'a reduction by warps': kernels(() => softmaxKernel(20, 70)),
   'a reduction by blocks': kernels(() => momentsKernel(3, 3000)),
   'a convolution in fp32, of two sizes': kernels((t) =>

@@ -13,7 +13,14 @@ import { scheduleKernel } from '../../passes/schedule.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
 import { oneWord, runWord } from '../support/run_kernel.ts';
 import { emulatedWay, type Way } from '../support/ways.ts';
-import { convKernel, matmulKernel, momentsKernel, shuffleKernel, softmaxKernel } from './kernels.ts';
+import {
+  convKernel,
+  depthwiseKernel,
+  matmulKernel,
+  momentsKernel,
+  shuffleKernel,
+  softmaxKernel,
+} from './kernels.ts';
 
 const target = targetOf('sm_90');
 const plain = (kernel: Kernel): Kernel => scheduleKernel(kernel, target);
@@ -45,6 +52,13 @@ function rowSums(rows: number, columns: number): Kernel {
 /** Each with the skeleton that it is to have. */
 const cases: { readonly [name: string]: readonly [Kernel, string] } = {
   map: [plain(shuffleKernel(400)), 'map'],
+  'a map with vectors': [
+    {
+      ...depthwiseKernel({ channels: 24, size: [9, 7], kernel: [3, 3], pad: 1, channelsLast: true }),
+      schedule: { skeleton: 'map', threads: 32, perThread: 2, vector: 4 },
+    },
+    'map',
+  ],
   'a reduction by warps': [plain(softmaxKernel(20, 70)), 'reduction'],
   'a reduction by blocks': [plain(rowSums(5, 3000)), 'reduction'],
   'two reductions by blocks': [plain(momentsKernel(3, 3000)), 'reduction'],
