@@ -5,7 +5,8 @@
  *     npx tsx bench/estimate.ts MODEL.onnx --width 1,8 [--without layout] [--target sm_80] [--ptxas [--tier generic]]
  *
  * With `--ptxas` each kernel is compiled by NVRTC and by `ptxas -v`, and its line says what they took: registers, spills, seconds. Attention
- * then has a line as well; what it takes on a GPU is not estimated.
+ * then has a line as well; what it takes on a GPU is not estimated. `--maps` does so for the maps, and counts their code: instructions of
+ * the PTX, and reads and writes of device memory by bytes; `--scalar` gives them one element a thread.
  */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,10 +18,11 @@ import { emitWord } from '../codegen/word.ts';
 import { lowerOnnx } from '../compiler/index.ts';
 import { readModelFile } from '../driver/model.ts';
 import { attentionOf } from '../ir/attention.ts';
+import { virtualBlocks } from '../ir/blocks.ts';
 import { classOf, type Tier } from '../ir/class.ts';
 import { contractionOf, volume } from '../ir/contraction.ts';
 import type { Item } from '../ir/item.ts';
-import type { Kernel } from '../ir/kernel.ts';
+import type { Kernel, MapSchedule } from '../ir/kernel.ts';
 import { attentionSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
 import { formatSchedule } from '../ir/print.ts';
 import { targetOf } from '../ir/target.ts';
@@ -37,6 +39,8 @@ const command = new Command('estimate')
   .option('--without <pass>', 'leaves out a pass')
   .option('--target <name>', 'a CUDA target', 'sm_90')
   .option('--ptxas', 'compiles the kernels and prints what they take', false)
+  .option('--maps', 'compiles and counts maps in place of estimating tensor-core kernels', false)
+  .option('--scalar', 'with --maps: one element a thread', false)
   .option('--tier <tier>', 'generic or specialised', 'specialised')
   .parse();
 const options = command.opts<{
@@ -44,6 +48,8 @@ const options = command.opts<{
   without?: string;
   target: string;
   ptxas: boolean;
+  maps: boolean;
+  scalar: boolean;
   tier: Tier;
 }>();
 const widths = options.width.split(',').map(Number);
@@ -66,15 +72,16 @@ const [item] = passes
   .reduce<Item[]>((items, name) => runPass({ name }, items, target), [{ kind: 'module', module: lowered }]);
 if (item?.kind !== 'module') throw new Error('a module stays a module');
 
-/** Registers, spilled bytes and compile time of a kernel. */
-async function resources(kernel: Kernel): Promise<string> {
+/** Registers, spilled bytes and compile time of a kernel, and its PTX. */
+async function resources(kernel: Kernel): Promise<{ readonly summary: string; readonly ptx: string }> {
   const { source } = emitWord([classOf(kernel, options.tier)], target);
   const start = performance.now();
   const { image } = await loadNative().compileCuda(source, target.name.replace('sm', 'compute'));
   const seconds = (performance.now() - start) / 1000;
   const folder = mkdtempSync(join(tmpdir(), 'ptxas-'));
   const file = join(folder, 'kernel.ptx');
-  writeFileSync(file, Buffer.from(image).toString('latin1').replaceAll('\0', ''));
+  const ptx = Buffer.from(image).toString('latin1').replaceAll('\0', '');
+  writeFileSync(file, ptx);
   const { stderr } = await promisify(execFile)(
     'ptxas',
     ['-v', `-arch=${target.name}`, file, '-o', join(folder, 'out')],
@@ -84,7 +91,46 @@ async function resources(kernel: Kernel): Promise<string> {
   rmSync(folder, { recursive: true });
   const registers = /Used (\d+) registers/.exec(stderr)?.[1];
   const spills = /(\d+) bytes spill stores/.exec(stderr)?.[1];
-  return `${registers} registers, ${spills} bytes spilled, NVRTC ${seconds.toFixed(1)} s, with ptxas ${total.toFixed(1)} s`;
+  const summary = `${registers} registers, ${spills} bytes spilled, NVRTC ${seconds.toFixed(1)} s, with ptxas ${total.toFixed(1)} s`;
+  return { summary, ptx };
+}
+
+/** Instructions as they stand in the text, and accesses to device memory by their bytes. */
+function countPtx(ptx: string): string {
+  const lines = ptx.split('\n').filter((line) => /^\s+(@!?%\w+ )?[a-z][\w.]*\s.*;/.test(line));
+  const accesses = new Map<string, number>();
+  for (const line of lines) {
+    const [, kind, count = '1', bits] = /(ld|st)\.global(?:\.nc)?(?:\.v(\d))?\.[bufs](\d+)/.exec(line) ?? [];
+    if (!kind) continue;
+    const name = `${kind} ${(Number(count) * Number(bits)) / 8} B`;
+    accesses.set(name, (accesses.get(name) ?? 0) + 1);
+  }
+  return `${lines.length} instructions, ${[...accesses].map(([name, n]) => `${n} x ${name}`).join(', ')}`;
+}
+
+/** A line for each map: its blocks, and what it compiles to. */
+async function printMaps(kernels: readonly Kernel[]): Promise<void> {
+  const seen = new Set<string>();
+  for (const chosen of kernels) {
+    if (chosen.schedule?.skeleton !== 'map') continue;
+    const { threads } = target;
+    const plain: MapSchedule = { skeleton: 'map', threads, perThread: 1, vector: 1 };
+    const kernel = options.scalar ? { ...chosen, schedule: plain } : chosen;
+    const { key } = classOf(kernel, options.tier);
+    if (seen.has(key)) continue;
+    seen.add(key);
+    const { summary, ptx } = await resources(kernel);
+    const extents = kernel.domain.map((i) => i.extent).join('x');
+    console.log(
+      `${kernel.name} ${extents}  ${formatSchedule(kernel.schedule!)}, ${virtualBlocks(kernel)} blocks`,
+    );
+    console.log(`      ${summary}; ${countPtx(ptx)}`);
+  }
+}
+
+if (options.maps) {
+  await printMaps(item.module.calls.map((call) => call.kernel));
+  process.exit(0);
 }
 
 const totals = widths.map(() => 0);
@@ -122,7 +168,7 @@ for (const { kernel } of item.module.calls) {
 }
 for (const [row, { kernel, times }] of rows) {
   console.log(`${times} x ${row}`);
-  if (options.ptxas) console.log(`      ${await resources(kernel)}`);
+  if (options.ptxas) console.log(`      ${(await resources(kernel)).summary}`);
 }
 for (const [n, width] of widths.entries())
   console.log(`R=${width}: ${totals[n]!.toFixed(0)} us predicted, ${others} other kernels not counted`);

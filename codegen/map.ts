@@ -3,9 +3,11 @@
  */
 import { mapPointsPerBlock } from '../ir/blocks.ts';
 import type { MapSchedule } from '../ir/kernel.ts';
+import { writeVectorMap } from './map_vector.ts';
 import type { KernelWriter } from './writer.ts';
 
 export function writeMap(w: KernelWriter, schedule: MapSchedule): void {
+  if (schedule.vector > 1) return writeVectorMap(w, schedule);
   const { domain } = w.kernel;
   const chunk = mapPointsPerBlock(schedule);
   w.prologue();

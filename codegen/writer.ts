@@ -14,7 +14,7 @@ import { isTaken } from './identifiers.ts';
 
 /** Names that the skeletons and the prologue use themselves. */
 const reserved =
-  /^([xyv]\d+|(query|key|value)_.*|q0|most|score|queries|total|weights|more|whole|Stage|Start|Result|Shared|QUERIES|KEYS|FEATURES|WIDTH|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|count|run|lane|acc|start|u|e|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|unit|[ab]_.*|k_.*|T[MNKQ]|[mn]0|k0|[MNK]|[ijs]|tx|ty)$/;
+  /^([xyv]\d+|(query|key|value)_.*|q0|most|score|queries|total|weights|more|whole|Stage|Start|Result|Shared|QUERIES|KEYS|FEATURES|WIDTH|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|count|run|lane|acc|start|u|e|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|at|to|units?|[ab]_.*|k_.*|T[MNKQ]|[mn]0|k0|[MNK]|[ijs]|tx|ty)$/;
 
 /** How a skeleton changes the way statements are written. */
 export interface StatementRules {
@@ -28,6 +28,12 @@ export interface StatementRules {
   readonly offset?: (access: Load | Store) => string | undefined;
   /** The variable that stands for what an access reads or writes, if the skeleton keeps it in one. */
   readonly place?: (access: Load | Store) => string | undefined;
+}
+
+/** The offset of a load in elements, and the condition under which it is inside; empty if it always is. */
+export interface Access {
+  readonly offset: string;
+  readonly guard: string;
 }
 
 /** Writes the body of one kernel class as C. */
@@ -164,11 +170,14 @@ export class KernelWriter {
   }
 
   /** Sequential loops over a box. */
-  loops(over: readonly Index[], body: () => void): void {
+  loops(over: readonly Index[], body: () => void, unrolled = false): void {
     const [first, ...others] = over;
     if (!first) return body();
     const i = this.name(first);
-    this.block(`for (int ${i} = 0; ${i} < ${this.extent(first)}; ${i}++)`, () => this.loops(others, body));
+    if (unrolled) this.line('#pragma unroll');
+    this.block(`for (int ${i} = 0; ${i} < ${this.extent(first)}; ${i}++)`, () =>
+      this.loops(others, body, unrolled),
+    );
   }
 
   /** `a combined with b` for a reduction. */
@@ -254,6 +263,14 @@ export class KernelWriter {
   }
 
   #value(e: Exclude<Expr, { kind: 'reduce' }>, ref: (e: Expr) => string, rules: StatementRules): string {
+    if (e.kind !== 'load') return this.value(e, ref);
+    const place = rules.place?.(e);
+    if (place !== undefined) return fromStorage(e.dtype, place);
+    return this.#load(e, this.access(e, ref), rules.offset?.(e));
+  }
+
+  /** A value by its operands' C. */
+  value(e: Exclude<Expr, { kind: 'reduce' }>, ref: (e: Expr) => string): string {
     switch (e.kind) {
       case 'const':
         return literal(e.dtype, e.value);
@@ -264,36 +281,37 @@ export class KernelWriter {
       case 'op':
         return spellOp(e.op, e.args.at(-1)!.dtype, e.dtype, e.args.map(ref));
       case 'load':
-        return this.#load(e, ref, rules);
+        return this.#load(e, this.access(e, ref));
       default:
         return e satisfies never;
     }
   }
 
-  #load(e: Load, ref: (e: Expr) => string, rules: StatementRules): string {
+  #load(e: Load, { offset, guard }: Access, known?: string): string {
+    const value = fromStorage(e.dtype, `${e.buffer.name}[${known ?? offset}]`);
+    return guard === '' ? value : `${guard} ? ${value} : ${literal(e.dtype, e.pad!)}`;
+  }
+
+  /** Where a load reads. */
+  access(e: Load, ref: (e: Expr) => string): Access {
     const { buffer } = e;
-    const place = rules.place?.(e);
-    if (place !== undefined) return fromStorage(e.dtype, place);
     // A gathered coordinate is clipped to 32 bits by `inside` only if it fits them, so compare in its own type.
     const at = e.at.map((c) =>
       'gather' in c
         ? { text: ref(c.gather), dtype: c.gather.dtype }
         : { text: this.affine(c.affine), dtype: 'i32' as DType },
     );
-    const offset =
-      rules.offset?.(e) ??
-      this.offsetOf(
-        buffer,
-        at.map((c) => (c.dtype === 'i64' ? `(int)${c.text}` : c.text)),
-      );
-    const value = fromStorage(e.dtype, `${buffer.name}[${offset}]`);
-    if (e.pad === undefined) return value;
+    const offset = this.offsetOf(
+      buffer,
+      at.map((c) => (c.dtype === 'i64' ? `(int)${c.text}` : c.text)),
+    );
+    if (e.pad === undefined) return { offset, guard: '' };
     const guards = guardedDims(e).map((d) => {
       const { text, dtype } = at[d]!;
       const extent = this.dim(buffer, d);
       return dtype === 'i64' ? `${text} >= 0 && ${text} < ${extent}` : `inside(${text}, ${extent})`;
     });
-    return guards.length === 0 ? value : `${guards.join(' && ')} ? ${value} : ${literal(e.dtype, e.pad)}`;
+    return { offset, guard: guards.join(' && ') };
   }
 }
 

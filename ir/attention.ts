@@ -12,9 +12,10 @@
  */
 import { type Affine, type Index, isQuotient } from './affine.ts';
 import { linearOffset } from './bounds.ts';
-import { type Operand, onlySum, operandOf, productOf, vectorWidth } from './contraction.ts';
+import { type Operand, onlySum, operandOf, productOf } from './contraction.ts';
 import type { Expr, Kernel, Load, Reduce, Store } from './kernel.ts';
 import { dtypes } from './types.ts';
+import { vectorWidth } from './vector.ts';
 import { childrenOf, freeIndices } from './walk.ts';
 
 export interface Attention {

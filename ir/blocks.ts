@@ -8,7 +8,7 @@ import { attentionOf } from './attention.ts';
 import { contractionOf, volume } from './contraction.ts';
 import type { Kernel, MapSchedule, ReductionSchedule } from './kernel.ts';
 
-export const mapPointsPerBlock = (s: MapSchedule): number => s.threads * s.perThread;
+export const mapPointsPerBlock = (s: MapSchedule): number => s.threads * s.perThread * s.vector;
 export const reductionPointsPerBlock = (s: ReductionSchedule): number => s.threads / s.lanes;
 
 /** How many virtual blocks a scheduled kernel has. */

@@ -9,6 +9,7 @@ import { contractionOf, hasWholeSteps, type Operand } from './contraction.ts';
 import type { AttentionSchedule, Buffer, Kernel } from './kernel.ts';
 import { formatKernel, indicesOfKernel, namesIn, type Spelling } from './print.ts';
 import { memoised, remapKernel } from './remap.ts';
+import { mapAccesses, vectorIndex } from './vector.ts';
 import { loadsIn } from './walk.ts';
 
 /** `generic`: sizes come from the slot row. `specialised`: sizes are constants. */
@@ -125,6 +126,8 @@ function canonicalSpelling(kernel: Kernel, sizes: OpenSizes): Spelling {
 function facts(kernel: Kernel): string {
   const { schedule } = kernel;
   switch (schedule?.skeleton) {
+    case 'map':
+      return schedule.vector > 1 ? vectorFacts(kernel, schedule.vector) : '';
     case 'contraction':
       return contractionFacts(kernel);
     case 'mma':
@@ -167,4 +170,10 @@ function contractionFacts(kernel: Kernel, step?: number): string {
   const accesses = [...loadsIn([c.store.value]), c.store];
   const contiguous = accesses.map((x) => (c.contiguous.has(x) ? 1 : 0)).join('');
   return `\n; ${roles}; ${sides}; contiguous ${contiguous}${c.epilogueContiguous ? ', all' : ''}${step !== undefined ? `, vector ${c.epilogueVector}` : ''}`;
+}
+
+function vectorFacts(kernel: Kernel, vector: number): string {
+  const widths = mapAccesses(kernel, vector);
+  const accesses = [...loadsIn(kernel.stores.map((s) => s.value)), ...kernel.stores];
+  return `\n; along ${kernel.domain.indexOf(vectorIndex(kernel)!)}: ${accesses.map((x) => widths.get(x) ?? 'once').join(', ')}`;
 }

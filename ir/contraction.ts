@@ -4,9 +4,10 @@
  * that is contiguous in the output (pixels of an NCHW picture, columns of a matrix), `n` along the other, `k` is summed.
  */
 import { type Affine, coefficientOf, type Index, indicesOf, isPurelyAffine } from './affine.ts';
-import { guardedDims, type LinearOffset, linearOffset } from './bounds.ts';
+import { guardedDims, linearOffset } from './bounds.ts';
 import type { Buffer, Expr, Kernel, Load, Reduce, Store } from './kernel.ts';
 import { dtypes } from './types.ts';
+import { vectorWidth, widestAccess } from './vector.ts';
 import { childrenOf, freeIndices, visitExprs } from './walk.ts';
 
 export interface Operand {
@@ -162,40 +163,6 @@ export function operandOf(load: Load, positions: readonly Index[], k: readonly I
     inner: innermostK && !guardedIndices.has(innermostK) ? innermostK : undefined,
     vector: offset ? vectorWidth(offset, positionFast ? positions : k, guardedIndices) : 1,
   };
-}
-
-/** The widths of accesses, in elements. */
-const widths = [8, 4, 2] as const;
-
-/** How many neighbours along `axis` can be accessed at once (see Operand.vector); `apart` are indices that are guarded one by one. */
-export function vectorWidth(
-  { constant, coefficients }: LinearOffset,
-  axis: readonly Index[],
-  apart: ReadonlySet<Index>,
-): number {
-  // The innermost indices of the axis over which the offset grows by one.
-  const run = new Set<Index>();
-  let length = 1;
-  for (const i of [...axis].reverse()) {
-    if (i.extent > 1) {
-      if (apart.has(i) || coefficients.get(i) !== length) break;
-      length *= i.extent;
-    }
-    run.add(i);
-  }
-  const steps = [...coefficients].flatMap(([i, step]) => (run.has(i) || i.extent === 1 ? [] : [step]));
-  return widths.find((w) => [length, constant, ...steps].every((s) => s % w === 0)) ?? 1;
-}
-
-/** How many neighbours in m all of the accesses can take at once. */
-function widestAccess(accesses: Iterable<Load | Store>, m: readonly Index[]): number {
-  const each = [...accesses].map((access) => {
-    const at = access.at.flatMap((c) => ('terms' in c ? [c] : 'affine' in c ? [c.affine] : []));
-    const offset = linearOffset(access.buffer, at)!;
-    const { bytes } = dtypes[access.buffer.dtype];
-    return Math.min(vectorWidth(offset, m, new Set()), 16 / bytes);
-  });
-  return Math.min(8, ...each);
 }
 
 /** True if the offset grows by exactly one from each flat position of `indices` to the next. */

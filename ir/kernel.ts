@@ -94,11 +94,15 @@ export type Schedule =
   | MmaSchedule
   | AttentionSchedule;
 
-/** Each thread computes `perThread` points of the domain by itself. */
+/**
+ * Each thread computes points of the domain by itself: `perThread` times `vector` neighbours along the innermost index that is more than
+ * one (1, 2, 4 or 8; see ir/vector.ts).
+ */
 export interface MapSchedule {
   readonly skeleton: 'map';
   readonly threads: number;
   readonly perThread: number;
+  readonly vector: number;
 }
 
 /** A group of `lanes` threads shares each point: reductions and store loops are dealt out over the lanes. */

@@ -138,7 +138,7 @@ function shortest(value: number, dtype: DType): string {
 export function formatSchedule(s: Schedule): string {
   switch (s.skeleton) {
     case 'map':
-      return `map(threads: ${s.threads}, per_thread: ${s.perThread})`;
+      return `map(threads: ${s.threads}, per_thread: ${s.perThread}${s.vector === 1 ? '' : `, vector: ${s.vector}`})`;
     case 'reduction':
       return `reduction(threads: ${s.threads}, lanes: ${s.lanes})`;
     case 'contraction':

@@ -3,7 +3,14 @@
  */
 import { attentionOf } from './attention.ts';
 import { contractionOf, multiplies16Bit } from './contraction.ts';
-import type { AttentionSchedule, ContractionSchedule, Kernel, MmaSchedule, Schedule } from './kernel.ts';
+import type {
+  AttentionSchedule,
+  ContractionSchedule,
+  Kernel,
+  MapSchedule,
+  MmaSchedule,
+  Schedule,
+} from './kernel.ts';
 import {
   attentionSharedBytes,
   attentionStaging,
@@ -13,6 +20,7 @@ import {
 } from './mma.ts';
 import type { Say } from './problem.ts';
 import { mostSharedBytes, type Target } from './target.ts';
+import { mapAccesses, vectorIndex, vectorWidths, widestOf } from './vector.ts';
 
 export function verifySchedule(
   kernel: Kernel,
@@ -29,6 +37,7 @@ export function verifySchedule(
   if (threads !== 1 && (threads % 32 !== 0 || threads > 1024)) complain(`${threads} threads a block`);
   if (target && threads > target.maxThreads)
     complain(`${threads} threads a block, ${target.name} has at most ${target.maxThreads}`);
+  if (schedule.skeleton === 'map') verifyVector(kernel, schedule, complain);
   if (schedule.skeleton === 'reduction') {
     const { lanes } = schedule;
     if (threads % lanes !== 0) complain(`${lanes} lanes of ${threads} threads`);
@@ -44,7 +53,7 @@ export function verifySchedule(
 function sizesOf(schedule: Schedule): number[] {
   switch (schedule.skeleton) {
     case 'map':
-      return [schedule.threads, schedule.perThread];
+      return [schedule.threads, schedule.perThread, schedule.vector];
     case 'reduction':
       return [schedule.threads, schedule.lanes];
     case 'contraction': {
@@ -61,6 +70,34 @@ function sizesOf(schedule: Schedule): number[] {
     }
     default:
       return schedule satisfies never;
+  }
+}
+
+function verifyVector(
+  kernel: Kernel,
+  { threads, vector }: MapSchedule,
+  complain: (text: string) => void,
+): void {
+  if (vector === 1) return;
+  if (!vectorWidths.some((w) => w === vector)) {
+    complain(`vectors of ${vector} points: expected 1, 2, 4 or 8`);
+    return;
+  }
+  if (threads === 1) complain(`vectors of ${vector} points, but a block of one thread walks along rows`);
+  const along = vectorIndex(kernel);
+  if (!along) {
+    complain(`vectors of ${vector} points, but the domain is one point`);
+    return;
+  }
+  if (along.extent % vector !== 0)
+    complain(`vectors of ${vector} points along ${along.name}, which runs over ${along.extent}`);
+  const widths = mapAccesses(kernel, vector);
+  for (const store of kernel.stores) {
+    const [proved, wanted] = [widths.get(store)!, widestOf(vector, store.buffer)];
+    if (proved < wanted)
+      complain(
+        `vectors of ${vector} points along ${along.name}, but store %${store.buffer.name} has ${proved} at once of ${wanted} that are neighbours and aligned`,
+      );
   }
 }
 

@@ -80,7 +80,7 @@ export const passes = {
   },
   'channel-order': {
     on: 'modules',
-    doc: 'for tensor cores: sum over channels inside of a window, and lay constant weights out in that order',
+    doc: 'for GPUs: sum over channels inside of a window, and lay constant weights out as neighbours read them',
     kernel: same,
     module: orderChannels,
   },

@@ -50,14 +50,15 @@ const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
 ];
 
 /** How many copies of the kernel run side by side in the estimate: a tenant alone, and a word that is worth its name. */
-const widths = [1, 8];
+export const widths = [1, 8];
+export const multiprocessors = 132;
 
 /**
  * Clocks and rates of one multiprocessor. Fitted to the time of 500 schedules of ResNet-50's layers on an H200, alone and eight at once
  * (docs/performance.md), which they give within 13 % on average.
  */
 const machine = {
-  multiprocessors: 132,
+  multiprocessors,
   sharedBytes: 227 * 1024,
   threads: 2048,
   registers: 65536,

@@ -12,31 +12,27 @@ export interface Relay {
   readonly value: string;
   readonly weights: Buffer;
   readonly dims: readonly number[];
-  /** The call in place of the one that was asked about, if it changes in other ways, too. */
-  readonly call?: Call;
 }
 
 /** Lays out constants as `plan` says for each call. Constants that are outputs stay; two calls that want one order share the result. */
-export function relayWeights(module: Module, plan: (call: Call) => Relay | undefined): Module {
+export function relayWeights(module: Module, plan: (call: Call) => readonly Relay[]): Module {
   const constants = new Map(module.constants);
   const types = new Map<string, TensorType>(module.types);
-  const calls = module.calls.map((call) => {
-    const relay = plan(call);
-    if (!relay || module.outputs.some((o) => o.value === relay.value)) return call;
-    const { value, weights, dims } = relay;
+  const apply = (call: Call, { value, weights, dims }: Relay): Call => {
+    if (module.outputs.some((o) => o.value === value)) return call;
     const name = `${value}.${dims.join('')}`;
     if (!constants.has(name)) {
       const tensor = transposed(module.constants.get(value)!, weights.shape, dims);
       constants.set(name, tensor);
       types.set(name, { dtype: tensor.dtype, shape: tensor.shape });
     }
-    const changed = relay.call ?? call;
     return {
-      ...changed,
-      inputs: changed.inputs.map((v) => (v === value ? name : v)),
-      kernel: permuteBuffers(changed.kernel, new Map([[weights, dims]])),
+      ...call,
+      inputs: call.inputs.map((v) => (v === value ? name : v)),
+      kernel: permuteBuffers(call.kernel, new Map([[weights, dims]])),
     };
-  });
+  };
+  const calls = module.calls.map((call) => plan(call).reduce(apply, call));
   const used = new Set(calls.flatMap((c) => c.inputs));
   for (const name of module.constants.keys())
     if (!used.has(name) && module.calls.some((c) => c.inputs.includes(name))) constants.delete(name);

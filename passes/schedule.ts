@@ -9,6 +9,7 @@ import { linearize } from '../ir/linearize.ts';
 import type { Module } from '../ir/module.ts';
 import type { Target } from '../ir/target.ts';
 import { attentionSchedule } from './attention_tile.ts';
+import { mapVector } from './map_vector.ts';
 import { mmaSchedule, usesMma } from './mma_tile.ts';
 
 /** Gives every kernel of a module a schedule. */
@@ -57,12 +58,12 @@ function innerWork(kernel: Kernel): { reduced: number; looped: number } {
   return { reduced, looped: looped > 1 ? looped : 0 };
 }
 
-function mapSchedule(_kernel: Kernel, target: Target, perPoint: number): MapSchedule {
-  if (target.kind === 'cuda') return { skeleton: 'map', threads: target.threads, perThread: 1 };
+function mapSchedule(kernel: Kernel, target: Target, perPoint: number): MapSchedule {
+  if (target.kind === 'cuda') return mapVector(kernel, target);
   // Chunks of some 16 thousand steps: enough to hide the pool's hand-over, few enough to share out.
   const wanted = 16384 / Math.max(1, perPoint);
   const perThread = 2 ** Math.max(0, Math.round(Math.log2(wanted)));
-  return { skeleton: 'map', threads: 1, perThread };
+  return { skeleton: 'map', threads: 1, perThread, vector: 1 };
 }
 
 /** Widths of a host tile's n side that its register blocks (6 or 4 columns, or 1) divide. */

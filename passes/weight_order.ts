@@ -15,9 +15,9 @@ const leastPositions = 8;
 export const orderWeights = (module: Module, target: Target): Module =>
   target.kind === 'host' ? relayWeights(module, (call) => planOrder(call, module)) : module;
 
-function planOrder({ kernel, inputs }: Call, module: Module): Relay | undefined {
+function planOrder({ kernel, inputs }: Call, module: Module): readonly Relay[] {
   const contraction = contractionOf(kernel);
-  if (!contraction) return undefined;
+  if (!contraction) return [];
   for (const o of [contraction.a, contraction.b]) {
     const weights = o.load.buffer;
     const value = inputs[kernel.inputs.indexOf(weights)]!;
@@ -27,7 +27,7 @@ function planOrder({ kernel, inputs }: Call, module: Module): Relay | undefined 
     if (o.positionFast || !position || others.length > 0 || position.extent < leastPositions) continue;
     const d = o.at.findIndex((a) => asIndex(a) === position);
     if (d < 0) continue;
-    return { value, weights, dims: [...o.at.keys()].filter((n) => n !== d).concat(d) };
+    return [{ value, weights, dims: [...o.at.keys()].filter((n) => n !== d).concat(d) }];
   }
-  return undefined;
+  return [];
 }

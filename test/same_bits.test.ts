@@ -7,7 +7,7 @@ import { lowerOnnx } from '../compiler/index.ts';
 import { linkWithKernels } from '../driver/device.ts';
 import { type Precision, SourceModel } from '../driver/model.ts';
 import { type Item, itemProblems } from '../ir/item.ts';
-import type { Kernel, MmaSchedule } from '../ir/kernel.ts';
+import type { Kernel, MmaSchedule, Schedule } from '../ir/kernel.ts';
 import type { Program } from '../ir/program.ts';
 import { randomInput } from '../ir/random.ts';
 import { type Target, targetOf } from '../ir/target.ts';
@@ -20,6 +20,7 @@ import { scheduleKernel } from '../passes/schedule.ts';
 import {
   attentionKernel,
   convKernel,
+  depthwiseKernel,
   gatherKernel,
   matmulKernel,
   momentsKernel,
@@ -36,7 +37,7 @@ const tenantName = (t: number): string => `tenant ${t}`;
 
 /** Each tenant a kernel, scheduled for the target or as given. */
 const kernels =
-  (kernelOf: (t: number) => Kernel, schedule?: MmaSchedule): Subject =>
+  (kernelOf: (t: number) => Kernel, schedule?: Schedule): Subject =>
   (tenants, target, tier) => {
     const linked = linkModules(
       tenants.map((t) => {
@@ -86,6 +87,18 @@ const mma = (
 
 const subjects: { readonly [name: string]: Subject } = {
   'a map of gathered rows': kernels(() => gatherKernel(12, 40, 33)),
+  'a depthwise convolution by vectors, of two sizes': kernels(
+    (t) =>
+      depthwiseKernel({
+        channels: 24,
+        size: [12 + (t % 2), 11],
+        kernel: [3, 3],
+        pad: 1,
+        channelsLast: true,
+        dtype: 'f16',
+      }),
+    { skeleton: 'map', threads: 64, perThread: 1, vector: 8 },
+  ),
   'a reduction by warps': kernels(() => softmaxKernel(20, 70)),
   'a reduction by blocks': kernels(() => momentsKernel(3, 3000)),
   'a convolution in fp32, of two sizes': kernels((t) =>

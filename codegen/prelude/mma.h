@@ -72,11 +72,4 @@ __device__ inline void put_fragments(float (&sums)[Rows][Pitch], const float (&a
     *(float2*)(at + 8 * Pitch) = make_float2(acc[i][2], acc[i][3]);
   }
 }
-
-// COUNT neighbours at once, aligned to their size.
-template <int COUNT, typename T> struct alignas(COUNT * sizeof(T)) Vector { T at[COUNT]; };
-template <int COUNT, typename T>
-__device__ inline Vector<COUNT, T> load_vector(const T* from) { return *(const Vector<COUNT, T>*)from; }
-template <int COUNT, typename T>
-__device__ inline void store_vector(T* to, const Vector<COUNT, T>& value) { *(Vector<COUNT, T>*)to = value; }
 #endif

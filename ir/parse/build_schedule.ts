@@ -8,12 +8,15 @@ import type { Reader } from './build_types.ts';
 
 /** How many sizes each setting of a skeleton has. */
 const settings = {
-  map: { threads: 1, per_thread: 1 },
+  map: { threads: 1, per_thread: 1, vector: 1 },
   reduction: { threads: 1, lanes: 1 },
   contraction: { threads: 1, tile: 3, per_thread: 2 },
   mma: { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1 },
   attention: { threads: 1, tile: 2, room: 2 },
 } as const satisfies { [S in Schedule['skeleton']]: Record<string, number> };
+
+/** Settings that are 1 where they are left out. */
+const optional: ReadonlySet<string> = new Set(['vector']);
 
 export function buildSchedule(
   { skeleton, settings: given }: ScheduleAst,
@@ -39,13 +42,13 @@ export function buildSchedule(
     if (values.has(setting.text)) reader.report(setting.span, `${setting.text} is given twice`);
     values.set(setting.text, sizes);
   }
-  const missing = Object.keys(wanted).filter((s) => !values.has(s));
+  const missing = Object.keys(wanted).filter((s) => !values.has(s) && !optional.has(s));
   if (missing.length > 0) reader.report(skeleton.span, `the schedule lacks ${missing.join(', ')}`);
   const size = (setting: string, n = 0): number => values.get(setting)?.[n] ?? 1;
   const threads = size('threads');
   return match(name as Schedule['skeleton'])
     .returnType<Schedule>()
-    .with('map', (map) => ({ skeleton: map, threads, perThread: size('per_thread') }))
+    .with('map', (map) => ({ skeleton: map, threads, perThread: size('per_thread'), vector: size('vector') }))
     .with('reduction', (reduction) => ({ skeleton: reduction, threads, lanes: size('lanes') }))
     .with('contraction', (contraction) => ({
       skeleton: contraction,

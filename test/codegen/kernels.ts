@@ -191,3 +191,35 @@ export function attentionKernel(s: AttentionShape): Kernel {
   const inputs = [x0, x1, x2, ...(s.mask ? [x3] : [])];
   return kernel('attention', inputs, [y], [b, h, m], [store(y, [b, m, h, d], cast(dtype, value), [d])]);
 }
+
+/** depthwise conv + bias + relu: each channel with a window of its own. Channels-last weights are [kh, kw, c]. */
+export function depthwiseKernel(
+  shape: Omit<ConvShape, 'outChannels' | 'residual' | 'channelsInner'>,
+): Kernel {
+  const { batch = 1, channels, size, stride = 1, pad = 0, dtype = 'f32', channelsLast = false } = shape;
+  const pixels = size.map((extent, d) => Math.floor((extent + 2 * pad - shape.kernel[d]!) / stride) + 1);
+  const order = channelsLast ? [0, 2, 3, 1] : [0, 1, 2, 3];
+  const laidOut = <T>(list: readonly T[]): T[] => order.map((d) => list[d]!);
+  const c = index('c', channels);
+  const [n, oh, ow] = [index('n', batch), index('oh', pixels[0]!), index('ow', pixels[1]!)];
+  const [kh, kw] = [index('kh', shape.kernel[0]), index('kw', shape.kernel[1])];
+  const x = buffer('x0', dtype, laidOut([batch, channels, ...size]));
+  const tap = channelsLast ? [kh, kw, c] : [c, kh, kw];
+  const weights = buffer(
+    'x1',
+    dtype,
+    tap.map((i) => i.extent),
+  );
+  const bias = buffer('x2', dtype, [channels]);
+  const domain = laidOut([n, c, oh, ow]);
+  const y = buffer(
+    'y0',
+    dtype,
+    domain.map((i) => i.extent),
+  );
+  const at = laidOut<AffineLike>([n, c, add(mul(oh, stride), kh, -pad), add(mul(ow, stride), kw, -pad)]);
+  const product = op('mul', widen(load(x, at, pad > 0 ? 0 : undefined)), widen(load(weights, tap)));
+  const sum = op('add', reduce('sum', [kh, kw], product), widen(load(bias, [c])));
+  const value = op('max', sum, constant('f32', 0));
+  return kernel('depthwise_relu', [x, weights, bias], [y], domain, [store(y, domain, cast(dtype, value))]);
+}

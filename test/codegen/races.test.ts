@@ -16,6 +16,7 @@ import { emulatedWay, type Way } from '../support/ways.ts';
 import {
   attentionKernel,
   convKernel,
+  depthwiseKernel,
   matmulKernel,
   momentsKernel,
   shuffleKernel,
@@ -52,6 +53,13 @@ function rowSums(rows: number, columns: number): Kernel {
 /** Each with the skeleton that it is to have. */
 const cases: { readonly [name: string]: readonly [Kernel, string] } = {
   map: [plain(shuffleKernel(400)), 'map'],
+  'a map with vectors': [
+    {
+      ...depthwiseKernel({ channels: 24, size: [9, 7], kernel: [3, 3], pad: 1, channelsLast: true }),
+      schedule: { skeleton: 'map', threads: 32, perThread: 2, vector: 4 },
+    },
+    'map',
+  ],
   'a reduction by warps': [plain(softmaxKernel(20, 70)), 'reduction'],
   'a reduction by blocks': [plain(rowSums(5, 3000)), 'reduction'],
   'two reductions by blocks': [plain(momentsKernel(3, 3000)), 'reduction'],

@@ -25,6 +25,7 @@ import { randomInput } from '../../ir/random.ts';
 import { targetOf } from '../../ir/target.ts';
 import { roundTo, type Tensor } from '../../ir/tensor.ts';
 import { type DType, dtypes, elementCount, type TensorType } from '../../ir/types.ts';
+import { verifyKernel } from '../../ir/verify.ts';
 import { freeIndices } from '../../ir/walk.ts';
 import { scheduleKernel } from '../../passes/schedule.ts';
 import { convKernel, matmulKernel } from '../codegen/kernels.ts';
@@ -374,6 +375,7 @@ const plainSchedule: fc.Arbitrary<Schedule> = fc.oneof(
     skeleton: fc.constant('map' as const),
     threads: fc.constantFrom(1, 32, 64, 256),
     perThread: fc.integer({ min: 1, max: 4 }),
+    vector: fc.constantFrom(1, 2, 4, 8),
   }),
   fc.record({
     skeleton: fc.constant('reduction' as const),
@@ -381,6 +383,12 @@ const plainSchedule: fc.Arbitrary<Schedule> = fc.oneof(
     lanes: fc.constantFrom(1, 32),
   }),
 );
+
+/** The schedule, with the widest vectors up to its own that the verifier accepts. */
+function fitting(kernel: Kernel, schedule: Schedule): Schedule {
+  if (schedule.skeleton !== 'map' || verifyKernel({ ...kernel, schedule }).length === 0) return schedule;
+  return schedule.vector === 1 ? schedule : fitting(kernel, { ...schedule, vector: schedule.vector / 2 });
+}
 
 /** Kernels with a schedule or without: chosen by the schedule pass, or any that fits. */
 export const anyKernel = (options: KernelOptions = {}): fc.Arbitrary<Kernel> =>
@@ -398,7 +406,9 @@ export const scheduledKernel = (options: KernelOptions = {}): fc.Arbitrary<Kerne
       fc.constantFrom(...(options.targets ?? ['host', 'sm_90'])),
     )
     .map(([kernel, schedule, target]) =>
-      schedule && !contractionOf(kernel) ? { ...kernel, schedule } : scheduleKernel(kernel, targetOf(target)),
+      schedule && !contractionOf(kernel)
+        ? { ...kernel, schedule: fitting(kernel, schedule) }
+        : scheduleKernel(kernel, targetOf(target)),
     );
 
 /** How a module gets a value for a kernel's input where no earlier value fits. */

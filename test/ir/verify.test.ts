@@ -105,7 +105,7 @@ describe('the kernel verifier', () => {
       /a slot row holds 16/,
     ],
     'too many threads': [
-      { ...copy(i), schedule: { skeleton: 'map', threads: 2048, perThread: 1 } },
+      { ...copy(i), schedule: { skeleton: 'map', threads: 2048, perThread: 1, vector: 1 } },
       /2048 threads/,
     ],
   };

@@ -58,6 +58,10 @@ static float exp_fast(float a) { return exp2f(a * 1.44269504f); }
 static float inf_f32() { return INFINITY; }
 static float nan_f32() { return NAN; }
 
+template <typename V> static void load_if(V& value, const void* from, bool valid) {
+  if (valid) value = *(const V*)from;
+}
+
 namespace emulated {
 // Copies land as late as they may, when they are waited for, so that one that nobody waits for shows; their target is in use from the
 // start.

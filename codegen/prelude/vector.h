@@ -1,0 +1,21 @@
+// What a thread does with neighbours in memory, written with what cuda.h has.
+
+// COUNT neighbours at once, aligned to their size.
+template <int COUNT, typename T> struct alignas(COUNT * sizeof(T)) Vector { T at[COUNT]; };
+template <int COUNT, typename T>
+__device__ inline Vector<COUNT, T> load_vector(const T* from) {
+  Vector<COUNT, T> value = {};
+  load_if(value, from, true);
+  return value;
+}
+// What is there if it is valid to read, else `outside` COUNT times.
+template <int COUNT, typename T>
+__device__ inline Vector<COUNT, T> load_vector(const T* from, bool valid, T outside) {
+  Vector<COUNT, T> value;
+#pragma unroll
+  for (int e = 0; e < COUNT; e++) value.at[e] = outside;
+  load_if(value, from, valid);
+  return value;
+}
+template <int COUNT, typename T>
+__device__ inline void store_vector(T* to, const Vector<COUNT, T>& value) { *(Vector<COUNT, T>*)to = value; }
