@@ -2,7 +2,7 @@
  * @file What the schedule pass expects of a model's tensor-core kernels on one H200 (passes/mma_tile.ts): a line for each kernel, and sums. A
  * prediction, not a measurement: no GPU is needed.
  *
- *     npx tsx bench/estimate.ts MODEL.onnx --width 1,8 [--without layout] [--target sm_80] [--ptxas [--tier generic]]
+ *     npx tsx bench/estimate.ts MODEL --width 1,8 [--without layout] [--target sm_80] [--ptxas [--tier generic]]
  *
  * With `--ptxas` each kernel is compiled by NVRTC and by `ptxas -v`, and its line says what they took: registers, spills, seconds. Attention
  * then has a line as well; what it takes on a GPU is not estimated. `--maps` does so for the maps, and counts their code: instructions of
@@ -26,6 +26,7 @@ import type { Kernel, MapSchedule } from '../ir/kernel.ts';
 import { attentionSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
 import { formatSchedule } from '../ir/print.ts';
 import { targetOf } from '../ir/target.ts';
+import { generate, parseRecipe } from '../models/index.ts';
 import { type PassName, runPass } from '../passes/index.ts';
 import { estimateMma } from '../passes/mma_tile.ts';
 import { loadNative } from '../runtime/native.ts';
@@ -34,7 +35,7 @@ import { loadNative } from '../runtime/native.ts';
 const clocks = 1755;
 
 const command = new Command('estimate')
-  .argument('<model>', 'an ONNX model')
+  .argument('<model>', 'an ONNX model, or the name of a generated one')
   .option('--width <list>', 'tenants of a word', '1,8')
   .option('--without <pass>', 'leaves out a pass')
   .option('--target <name>', 'a CUDA target', 'sm_90')
@@ -54,7 +55,9 @@ const options = command.opts<{
 }>();
 const widths = options.width.split(',').map(Number);
 const target = targetOf(options.target);
-const lowered = lowerOnnx(await readModelFile(command.args[0]!), {
+const named = command.args[0]!;
+const recipe = parseRecipe(named);
+const lowered = lowerOnnx(recipe ? generate(recipe.name, 1, recipe.sizes) : await readModelFile(named), {
   name: 'model',
   shapes: {},
   precision: 'fp16',
@@ -97,15 +100,18 @@ async function resources(kernel: Kernel): Promise<{ readonly summary: string; re
 
 /** Instructions as they stand in the text, and accesses to device memory by their bytes. */
 function countPtx(ptx: string): string {
-  const lines = ptx.split('\n').filter((line) => /^\s+(@!?%\w+ )?[a-z][\w.]*\s.*;/.test(line));
+  const body = ptx.slice(ptx.indexOf('.entry')).replace(/\/\/.*/g, '');
+  const instructions = body
+    .split(';')
+    .filter((text) => !/^[\s{]*\.|^[\s})]*$/.test(text.slice(text.lastIndexOf('\n'))));
   const accesses = new Map<string, number>();
-  for (const line of lines) {
-    const [, kind, count = '1', bits] = /(ld|st)\.global(?:\.nc)?(?:\.v(\d))?\.[bufs](\d+)/.exec(line) ?? [];
-    if (!kind) continue;
+  for (const [, kind, count = '1', bits] of body.matchAll(
+    /\b(ld|st)(?:\.global)?(?:\.nc)?(?:\.v(\d))?\.[bufs](\d+)/g,
+  )) {
     const name = `${kind} ${(Number(count) * Number(bits)) / 8} B`;
     accesses.set(name, (accesses.get(name) ?? 0) + 1);
   }
-  return `${lines.length} instructions, ${[...accesses].map(([name, n]) => `${n} x ${name}`).join(', ')}`;
+  return `${instructions.length} instructions, ${[...accesses].map(([name, n]) => `${n} x ${name}`).join(', ')}`;
 }
 
 /** A line for each map: its blocks, and what it compiles to. */
