@@ -98,8 +98,25 @@ class Staging {
 
   /** Inside the k loop: fills the tile. */
   stage(): void {
-    if (this.#operand.positionFast) this.#stageByPosition();
-    else this.#stageByK();
+    if (!this.#operand.positionFast) this.#stageByK();
+    else if (this.schedule.threads === 1 && this.#operand.positionsContiguous) this.#copyRows();
+    else this.#stageByPosition();
+  }
+
+  /** One thread copies the positions of each k row, which lie side by side, in a loop without conditions. */
+  #copyRows(): void {
+    const { w, side } = this;
+    const width = this.#widthName;
+    const left = `${this.#limit} - ${this.#origin}`;
+    w.block('for (int row_k = 0; row_k < TK; row_k++)', () => {
+      w.line('const int flat_k = k0 + row_k;');
+      w.unflatten('flat_k', this.c.k);
+      w.line(`const int k_offset = ${this.#part(this.#k, false)};`);
+      w.line(`const int count = flat_k >= K ? 0 : ${left} < ${width} ? ${left} : ${width};`);
+      const from = this.#read(`${side}_first + ${this.#origin} + k_offset + s`);
+      w.line(`for (int s = 0; s < count; s++) ${this.#tile}[row_k][s] = ${from};`);
+      w.line(`for (int s = count; s < ${width}; s++) ${this.#tile}[row_k][s] = 0.0f;`);
+    });
   }
 
   /** Neighbouring threads take neighbouring positions of one k row. */

@@ -17,6 +17,7 @@ import { layOut } from '../passes/layout.ts';
 import { type CompiledModule, compileModule } from '../passes/link.ts';
 import { saturate } from '../passes/saturate.ts';
 import { schedule } from '../passes/schedule.ts';
+import { orderWeights } from '../passes/weight_order.ts';
 import type { Launch } from '../runtime/program.ts';
 
 export type Precision = 'fp32' | 'fp16';
@@ -134,10 +135,13 @@ export class SourceModel implements Model {
   }
 }
 
+/** The passes that look at the target, in order. */
+const passesOfTarget = [fuseAttention, layOut, orderChannels, orderWeights, schedule] as const;
+
 /** A module with a schedule for the target on every kernel, each verified. */
 export function scheduleModule(module: Module, targetName: string): Module {
   const target = targetOf(targetName);
-  const scheduled = schedule(orderChannels(layOut(fuseAttention(module, target), target), target), target);
+  const scheduled = passesOfTarget.reduce((m, pass) => pass(m, target), module);
   const problems = scheduled.calls.flatMap((call) => verifyKernel(call.kernel, target));
   if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
   return scheduled;

@@ -16,6 +16,7 @@ import { linkModules } from './link.ts';
 import { saturate, saturateKernel } from './saturate.ts';
 import { schedule, scheduleKernel } from './schedule.ts';
 import { slice } from './slice.ts';
+import { orderWeights } from './weight_order.ts';
 
 /** A pass that does not fit what it is given: its name, its argument, or the text. */
 export class PassError extends RangeError {
@@ -82,6 +83,12 @@ export const passes = {
     doc: 'for tensor cores: sum over channels inside of a window, and lay constant weights out in that order',
     kernel: same,
     module: orderChannels,
+  },
+  'weight-order': {
+    on: 'modules',
+    doc: 'for the host: lay constant weights out as tiles of them are, with output channels innermost',
+    kernel: same,
+    module: orderWeights,
   },
   schedule: {
     on: 'modules',

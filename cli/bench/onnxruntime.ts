@@ -26,29 +26,50 @@ export async function findOnnxRuntime(): Promise<OnnxRuntime | undefined> {
   }
 }
 
-/** Runs a model in onnxruntime; outputs by name. Throws if it is not installed. */
+/** A model in onnxruntime. */
+export interface Session {
+  /** Outputs by name. */
+  run(inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>>;
+  close(): Promise<void>;
+}
+
+/** Opens a model in onnxruntime. Throws if it is not installed. */
+export async function openSession(model: Uint8Array, threads = 1): Promise<Session> {
+  const ort = await findOnnxRuntime();
+  if (!ort) throw new Error('onnxruntime-node is not installed');
+  const session = await ort.InferenceSession.create(model, {
+    logSeverityLevel: 4,
+    intraOpNumThreads: threads,
+  });
+  return {
+    async run(inputs) {
+      const feeds = Object.fromEntries(
+        [...inputs].map(([name, { dtype, data, shape }]) => [
+          name,
+          new ort.Tensor(typeNames[dtype] as 'float32', data as Float32Array, [...shape]),
+        ]),
+      );
+      const results = await session.run(feeds);
+      return new Map(
+        Object.entries(results).map(([name, { type, dims, data }]) => {
+          const dtype = (Object.keys(typeNames) as DType[]).find((d) => typeNames[d] === type)!;
+          return [name, makeTensor(dtype, dims, data as unknown as TypedArray)];
+        }),
+      );
+    },
+    close: () => session.release(),
+  };
+}
+
+/** Runs a model in onnxruntime once. */
 export async function runPeer(
   model: Uint8Array,
   inputs: ReadonlyMap<string, Tensor>,
 ): Promise<Map<string, Tensor>> {
-  const ort = await findOnnxRuntime();
-  if (!ort) throw new Error('onnxruntime-node is not installed');
-  const session = await ort.InferenceSession.create(model, { logSeverityLevel: 4, intraOpNumThreads: 1 });
+  const session = await openSession(model);
   try {
-    const feeds = Object.fromEntries(
-      [...inputs].map(([name, { dtype, data, shape }]) => [
-        name,
-        new ort.Tensor(typeNames[dtype] as 'float32', data as Float32Array, [...shape]),
-      ]),
-    );
-    const results = await session.run(feeds);
-    return new Map(
-      Object.entries(results).map(([name, { type, dims, data }]) => {
-        const dtype = (Object.keys(typeNames) as DType[]).find((d) => typeNames[d] === type)!;
-        return [name, makeTensor(dtype, dims, data as unknown as TypedArray)];
-      }),
-    );
+    return await session.run(inputs);
   } finally {
-    await session.release();
+    await session.close();
   }
 }

@@ -3,6 +3,8 @@
  * threads of a block.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { index } from '../../ir/affine.ts';
+import { buffer, kernel as buildKernel, load, reduce, store } from '../../ir/build.ts';
 import { interpretKernel } from '../../ir/interpret.ts';
 import type { Kernel, MmaSchedule } from '../../ir/kernel.ts';
 import type { Program } from '../../ir/program.ts';
@@ -40,12 +42,19 @@ const conv = (channelsInner: boolean): Kernel =>
   });
 const long = matmulKernel(1, 40, 48, 300, true, 'f16');
 
+/** The sum of each row: one reduction, so that nothing but its own barriers stands between one block's and the next. */
+function rowSums(rows: number, columns: number): Kernel {
+  const [x, y] = [buffer('x0', 'f32', [rows, columns]), buffer('y0', 'f32', [rows])];
+  const [r, c] = [index('r', rows), index('c', columns)];
+  return buildKernel('sums', [x], [y], [r], [store(y, [r], reduce('sum', [c], load(x, [r, c])))]);
+}
+
 /** Each with the skeleton that it is to have. */
 const cases: { readonly [name: string]: readonly [Kernel, string] } = {
   map: [plain(shuffleKernel(400)), 'map'],
   'a reduction by warps': [plain(softmaxKernel(20, 70)), 'reduction'],
-  'a reduction by blocks': [plain(momentsKernel(3, 3000)), 'reduction'],
-  'two reductions by blocks': [plain(softmaxKernel(2, 5000)), 'reduction'],
+  'a reduction by blocks': [plain(rowSums(5, 3000)), 'reduction'],
+  'two reductions by blocks': [plain(momentsKernel(3, 3000)), 'reduction'],
   'a contraction': [plain(matmulKernel(1, 70, 40, 90)), 'contraction'],
   'a convolution': [
     plain(convKernel({ channels: 9, outChannels: 33, size: [12, 11], kernel: [3, 3], pad: 1 })),
@@ -61,6 +70,10 @@ const cases: { readonly [name: string]: readonly [Kernel, string] } = {
   ],
   'tensor cores, copies in 4 stages': [
     mma(long, { tile: { m: 32, n: 64, k: 32 }, warps: { m: 1, n: 2 }, stages: 4, segments: 1 }),
+    'mma',
+  ],
+  'tensor cores, sums in several rounds': [
+    mma(conv(true), { tile: { m: 128, n: 128, k: 32 }, warps: { m: 4, n: 2 }, stages: 2, segments: 1 }),
     'mma',
   ],
   'tensor cores, segments of one warp': [

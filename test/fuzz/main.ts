@@ -22,14 +22,31 @@ interface Options {
   readonly minutes: number;
   readonly seed: number;
   readonly cases?: number;
+  readonly ways?: readonly WayName[];
   readonly out: string;
   readonly json?: boolean;
 }
 
+/** The ways by the names that `--ways` takes. Under the race detector a run takes a second to begin with, so it gets a part of the cases. */
+const wayNames = {
+  host: { every: 1, open: (kinds: Kinds) => kinds.host.open() },
+  memory: { every: 1, open: () => emulatedWay('memory') },
+  races: { every: 4, open: () => emulatedWay('races') },
+  cuda: { every: 1, open: (kinds: Kinds) => kinds.cuda.open() },
+} as const;
+type WayName = keyof typeof wayNames;
+type Kinds = ReturnType<typeof wayKinds>;
+
+function namesOf(text: string): WayName[] {
+  return text.split(',').map((name) => {
+    if (!Object.hasOwn(wayNames, name))
+      throw new InvalidArgumentError(`expected some of ${Object.keys(wayNames).join(',')}`);
+    return name as WayName;
+  });
+}
+
 /** Cases between two looks at the clock; compiled together. */
 const batch = 24;
-/** Under the race detector a run takes a second to begin with, so it gets a part of the cases. */
-const racesEvery = 4;
 const secondsToShrink = 60;
 
 async function main(): Promise<number> {
@@ -38,6 +55,11 @@ async function main(): Promise<number> {
     .option('--minutes <n>', 'how long', positive, 5)
     .option('--cases <n>', 'stop after so many', whole)
     .option('--seed <n>', 'the first case; the others follow', whole, Date.now() % 1_000_000_000)
+    .option(
+      '--ways <list>',
+      `some of ${Object.keys(wayNames).join(',')}; all that can be had if not said`,
+      namesOf,
+    )
     .option('--out <folder>', 'where to write what was found, as text of the IR', 'fuzz-findings')
     .option('--json', 'print the result as JSON')
     .addHelpText(
@@ -45,18 +67,25 @@ async function main(): Promise<number> {
       '\nExample:\n  $ npm run fuzz -- --minutes 20\n  $ npm run fuzz -- --seed 1234 --cases 1',
     )
     .parse();
-  const { minutes, seed, cases = Number.POSITIVE_INFINITY, out, json } = command.opts<Options>();
+  const {
+    minutes,
+    seed,
+    cases = Number.POSITIVE_INFINITY,
+    ways: wanted,
+    out,
+    json,
+  } = command.opts<Options>();
   const kinds = wayKinds();
-  const ways: { readonly way: Way; readonly every: number }[] = [
-    { way: kinds.host.open(), every: 1 },
-    { way: emulatedWay('memory'), every: 1 },
-    { way: emulatedWay('races'), every: racesEvery },
-  ];
   const { problem } = kinds.cuda;
-  if (problem === undefined) ways.push({ way: kinds.cuda.open(), every: 1 });
-  console.error(
-    `fuzz: from seed ${seed}, ${ways.map((w) => w.way.name).join('; ')}${problem === undefined ? '' : `; cuda is skipped: ${problem}`}`,
-  );
+  const hasGpu = problem === undefined;
+  if (wanted?.includes('cuda') && !hasGpu) {
+    console.error(`fuzz: no way cuda: ${problem}`);
+    return 2;
+  }
+  const names = wanted ?? (Object.keys(wayNames) as WayName[]).filter((n) => n !== 'cuda' || hasGpu);
+  const ways = names.map((name) => ({ way: wayNames[name].open(kinds), every: wayNames[name].every }));
+  const skipped = wanted || hasGpu ? '' : `; cuda is skipped: ${problem}`;
+  console.error(`fuzz: from seed ${seed}, ${ways.map((w) => w.way.name).join('; ')}${skipped}`);
 
   const totals = new Map<Way, Tally>();
   const end = Date.now() + minutes * 60_000;
@@ -81,7 +110,7 @@ async function main(): Promise<number> {
   const rows = [...totals].map(([way, t]) => ({ way: way.name, ...t, findings: t.findings.length }));
   if (json)
     console.log(
-      JSON.stringify({ seed, ways: rows, skipped: problem === undefined ? [] : [{ way: 'cuda', problem }] }),
+      JSON.stringify({ seed, ways: rows, skipped: skipped === '' ? [] : [{ way: 'cuda', problem }] }),
     );
   else
     for (const r of rows)

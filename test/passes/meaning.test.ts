@@ -30,7 +30,7 @@ const run = (passes: string, module: Module, target: string): Item[] =>
 const modules = anyModule(fc.oneof({ weight: 4, arbitrary: unscheduledKernel() }, contractionKernel()));
 
 describe('passes keep the meaning', () => {
-  for (const passes of ['fuse', 'schedule', 'fuse,schedule']) {
+  for (const passes of ['fuse', 'schedule', 'fuse,schedule', 'channel-order', 'weight-order,schedule']) {
     it(passes, () => {
       fc.assert(
         fc.property(modules, fc.constantFrom('host', 'sm_90'), (module, target) => {
