@@ -22,6 +22,7 @@ export interface RunOptions {
   readonly testData: readonly string[];
   readonly tolerance?: number;
   readonly tier?: TierChoice;
+  readonly tuning?: boolean;
   readonly rounds: number;
   readonly seed: number;
   readonly top: number;
@@ -48,8 +49,9 @@ export async function run(specs: readonly string[], options: RunOptions): Promis
 async function runOn(device: Device, specs: readonly string[], options: RunOptions): Promise<number> {
   const { tenants, tier } = await readTenants(specs, { ...options, shapes: options.shape });
   const bar = progressBar('compiling');
+  const { tuning = true } = options;
   const program = await device
-    .load(tenants, { tier: options.tier ?? tier ?? 'generic', onProgress: bar.update })
+    .load(tenants, { tier: options.tier ?? tier ?? 'generic', tuning, onProgress: bar.update })
     .finally(bar.stop);
 
   const requests = Object.fromEntries(tenants.map((t, n) => [t.name, requestOf(t, options.seed + n)]));
