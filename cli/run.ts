@@ -4,6 +4,7 @@
 import { InputError } from '../compiler/errors.ts';
 import { type Device, type DeviceKind, openDevice } from '../driver/device.ts';
 import type { Precision } from '../driver/model.ts';
+import { type Comparison, compare } from '../ir/compare.ts';
 import { randomInput } from '../ir/random.ts';
 import { formatType } from '../ir/types.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
@@ -11,7 +12,7 @@ import type { Tensors } from '../runtime/program.ts';
 import { interpretTexts } from './interpret.ts';
 import { exitCodes, formatMs, median, progressBar, table } from './output.ts';
 import { type CliTenant, readTenants, type Shapes } from './tenants.ts';
-import { type Comparison, compare, inputsFor, outputsFor, toleranceOf } from './test_data.ts';
+import { inputsFor, outputsFor, toleranceOf } from './test_data.ts';
 import { formatOutput, topValues } from './values.ts';
 
 export interface RunOptions {

@@ -48,6 +48,13 @@ export async function tune(specs: readonly string[], options: TuneCliOptions): P
   }
 }
 
+/** A schedule without what is the same for all of the host's: `contraction(tile 64x24x64)`. */
+const brief = (schedule: string): string =>
+  schedule
+    .replace(/^contraction\(threads: 1, (.*), per_thread.*/, 'contraction($1)')
+    .replace('threads: 1, ', '')
+    .replaceAll(': ', ' ');
+
 function toText({ kernels, total }: TuneResult, device: string): string {
   const widths = [...new Set(kernels.flatMap((k) => k.times.map((t) => t.width)))].sort((a, b) => a - b);
   const at = (k: TunedKernel, width: number): string => {
@@ -60,8 +67,8 @@ function toText({ kernels, total }: TuneResult, device: string): string {
     k.kernel.length > 40 ? `${k.kernel.slice(0, 39)}…` : k.kernel,
     k.calls,
     k.candidates,
-    k.before,
-    k.schedule === k.before ? '(the same)' : k.schedule,
+    brief(k.before),
+    k.schedule === k.before ? '(the same)' : brief(k.schedule),
     ...widths.map((w) => at(k, w)),
   ]);
   const head = ['kernel', 'calls', 'tried', 'default', 'chosen', ...widths.map((w) => `width ${w}`)];

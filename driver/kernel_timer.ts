@@ -6,10 +6,11 @@
  */
 import { virtualBlocks } from '../ir/blocks.ts';
 import { classOf, type Tier } from '../ir/class.ts';
+import { compare, tolerances } from '../ir/compare.ts';
 import type { Buffer, Kernel, Schedule } from '../ir/kernel.ts';
 import { randomInput } from '../ir/random.ts';
-import { bytesOf, makeTensor, reader, type Tensor } from '../ir/tensor.ts';
-import { byteSize, isFloat } from '../ir/types.ts';
+import { bytesOf, makeTensor, type Tensor } from '../ir/tensor.ts';
+import { byteSize } from '../ir/types.ts';
 import type {
   NativeBuffer,
   NativeDevice,
@@ -151,24 +152,13 @@ const everyone = (width: number): number[] => Array.from({ length: width }, (_, 
 
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
-/** How far two results may lie apart, by sums in another order: relative to the largest value. */
-const tolerances = { f32: 1e-4, f16: 1e-2, bf16: 5e-2 } as const;
-
-/** The largest difference, relative to the largest expected value, that is more than another order of sums makes; undefined if none is. */
+/**
+ * The largest difference from what is expected, relative to the largest value, if it is more than another order of sums makes; undefined if
+ * not.
+ */
 export function differenceOf(got: readonly Tensor[], expected: readonly Tensor[]): number | undefined {
-  const wrong = expected.flatMap((e, n) => {
-    const [a, b] = [reader(got[n]!), reader(e)];
-    let [difference, scale] = [0, 0];
-    for (let i = 0; i < e.data.length; i++) {
-      const [x, y] = [a(i), b(i)];
-      if (Number.isFinite(y)) scale = Math.max(scale, Math.abs(y));
-      if (Object.is(x, y) || x === y) continue;
-      const apart = Math.abs(x - y);
-      difference = Math.max(difference, Number.isNaN(apart) ? Number.POSITIVE_INFINITY : apart);
-    }
-    const relative = scale > 0 ? difference / scale : difference;
-    const allowed = isFloat(e.dtype) ? tolerances[e.dtype as keyof typeof tolerances] : 0;
-    return relative <= allowed ? [] : [relative];
-  });
-  return wrong.length > 0 ? Math.max(...wrong) : undefined;
+  const wrong = expected
+    .map((e, n) => compare(got[n]!, e, tolerances[e.dtype === 'f32' ? 'wide' : 'half']))
+    .filter((c) => !c.ok);
+  return wrong.length > 0 ? Math.max(...wrong.map((c) => c.largest)) : undefined;
 }

@@ -211,8 +211,8 @@ async function compileAll(
   return { compiled: schedules.flatMap((s) => compiled.get(s) ?? []), bad };
 }
 
-/** The candidates whose results are those of the first, which is the default. */
-async function withoutWrong(
+/** The candidates whose results are those of the first, which is the default; the others go to `bad`. */
+export async function withoutWrong(
   timer: KernelTimer,
   candidates: readonly Candidate[],
   bad: BadCandidate[],

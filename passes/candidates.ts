@@ -183,9 +183,10 @@ function estimateTile(
   return Math.max(each * busy, Math.ceil(each / fit) * alone);
 }
 
+/** A warp a point, or a block. Fewer lanes would leave a warp one by one, and shuffles name all of it. */
 function reductionCandidates(target: Target): ReductionSchedule[] {
-  return [128, 256, 512].flatMap((threads) =>
-    [8, 16, target.warp, threads].map((lanes) => ({ skeleton: 'reduction' as const, threads, lanes })),
+  return [64, 128, 256, 512].flatMap((threads) =>
+    [target.warp, threads].map((lanes) => ({ skeleton: 'reduction' as const, threads, lanes })),
   );
 }
 
