@@ -33,6 +33,8 @@ export {
   type ModelPort,
   type Precision,
 } from './driver/model.ts';
+export type { BadCandidate, TunedKernel, TuneOptions, TuneResult } from './driver/tune.ts';
+export type { WidthTimes } from './driver/tuning.ts';
 export { makeTensor, type Tensor, type TypedArray, tensorOf, toNumbers } from './ir/tensor.ts';
 export { type DType, formatType, type TensorType } from './ir/types.ts';
 export type { Together } from './runtime/native.ts';

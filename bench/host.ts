@@ -9,8 +9,8 @@ import { Command } from 'commander';
 import { openSession } from '../cli/bench/onnxruntime.ts';
 import { benchTenants } from '../cli/bench/tenants.ts';
 import { median, table } from '../cli/output.ts';
-import { compare, tolerances } from '../cli/test_data.ts';
 import { openDevice } from '../index.ts';
+import { compare, tolerances } from '../ir/compare.ts';
 
 interface Options {
   readonly rounds: number;

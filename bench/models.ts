@@ -7,8 +7,9 @@
 import { basename, join } from 'node:path';
 import { Command, Option } from 'commander';
 import { median } from '../cli/output.ts';
-import { compare, inputsFor, outputsFor, readTestData, tolerances } from '../cli/test_data.ts';
+import { inputsFor, outputsFor, readTestData } from '../cli/test_data.ts';
 import { compileModel, type Device, type DeviceKind, openDevice, type Precision } from '../index.ts';
+import { compare, tolerances } from '../ir/compare.ts';
 
 interface Row {
   readonly model: string;

@@ -22,6 +22,7 @@ export interface BenchOptions {
   readonly device: DeviceKind;
   readonly precision: Precision;
   readonly tier: TierChoice;
+  readonly tuning: boolean;
   readonly width?: number;
   readonly seconds: number;
   readonly shape: Shapes;

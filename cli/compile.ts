@@ -15,6 +15,7 @@ export interface CompileCliOptions {
   readonly replicas: number;
   readonly shape: Shapes;
   readonly tier: TierChoice;
+  readonly tuning: boolean;
   readonly json: boolean;
 }
 
@@ -25,6 +26,7 @@ export async function compile(specs: readonly string[], options: CompileCliOptio
   const { bytes, code } = await saveArtefact(options.output, tenants, {
     targets: options.target,
     tier: options.tier,
+    tuning: options.tuning,
     onProgress: bar.update,
   }).finally(bar.stop);
   if (options.json) {

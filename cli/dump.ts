@@ -9,7 +9,14 @@ import { convertPrecision, readModel, simplify, typeGraph } from '../compiler/in
 import { printGraph } from '../compiler/print.ts';
 import { classesOf, distinctCodes } from '../driver/code.ts';
 import { link, linkWithKernels } from '../driver/device.ts';
-import { type Model, type Precision, readModelFile, SourceModel, scheduleModule } from '../driver/model.ts';
+import {
+  type Model,
+  type Precision,
+  readModelFile,
+  SourceModel,
+  scheduleModule,
+  targetPasses,
+} from '../driver/model.ts';
 import type { Item } from '../ir/item.ts';
 import type { Module } from '../ir/module.ts';
 import { printModule } from '../ir/print_module.ts';
@@ -31,9 +38,7 @@ export const dumpPasses = [
   'lower',
   'saturate',
   'fuse',
-  'fuse-attention',
-  'layout',
-  'channel-order',
+  ...targetPasses,
   'schedule',
   'plan-memory',
   'coalesce',
@@ -105,7 +110,7 @@ async function dumpAfter(
   for (const { model } of tenants) {
     if (!(model instanceof SourceModel) || modules.has(model)) continue;
     let items: readonly Item[] = [{ kind: 'module', module: model.lowered }];
-    for (const name of [...model.passes, 'fuse-attention', 'layout', 'channel-order', 'schedule'] as const) {
+    for (const name of [...model.passes, ...targetPasses, 'schedule'] as const) {
       if (dumpPasses.indexOf(name) <= dumpPasses.indexOf(after)) items = runPass({ name }, items, target);
     }
     const [item] = items;

@@ -15,6 +15,7 @@ import { opt } from './opt.ts';
 import { reportError } from './output.ts';
 import { positiveInteger, run } from './run.ts';
 import { parseShape, type Shapes } from './tenants.ts';
+import { tune } from './tune.ts';
 
 const packageJson = ['../package.json', '../../package.json']
   .map((path) => new URL(path, import.meta.url))
@@ -67,6 +68,7 @@ const shapes = () =>
   )
     .argParser(shape)
     .default({}, 'none');
+const tuning = () => new Option('--no-tuning', 'default schedules, whatever `wideword tune` found');
 const replicas = () =>
   new Option('--replicas <n>', 'tenants for each model, each with weights of its own')
     .argParser(integer)
@@ -107,6 +109,7 @@ command
     positiveNumber,
   )
   .addOption(tier())
+  .addOption(tuning())
   .option('--rounds <n>', 'rounds to time', integer, 20)
   .option('--seed <n>', 'of the random inputs where there is no test data', integer, 1)
   .option('--top <n>', 'how many of the greatest values to print', integer, 5)
@@ -164,6 +167,7 @@ command
   .addOption(replicas())
   .addOption(shapes())
   .addOption(tier('generic'))
+  .addOption(tuning())
   .option('--json', 'print one JSON object', false)
   .addHelpText('after', '\nExample:\n  $ wideword compile mlp.onnx*8 --target host,sm_90 -o mlp.wwa')
   .action(async (models, options) => {
@@ -193,6 +197,7 @@ command
   .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
   .addOption(precision().default('fp32'))
   .addOption(tier('auto'))
+  .addOption(tuning())
   .option('--width <n>', 'most tenants that share a word (default: all)', integer)
   .option('--seconds <s>', 'of rounds, for each mode and number of tenants', positiveNumber, 1)
   .addOption(shapes())
@@ -212,6 +217,38 @@ command
   )
   .action(async (models, options) => {
     exitCode = await bench(models, options);
+  });
+
+command
+  .command('tune')
+  .description('measure schedules of the kernels of models on this device, and keep the best in the cache')
+  .argument('<model...>', 'as for bench: generated models (mlp:width=64 with other sizes) or ONNX files')
+  .option(
+    '--width <list>',
+    'tenants of a word for which kernels should be fast; each width counts alike',
+    integers,
+    [1, 4, 8],
+  )
+  .addOption(
+    new Option('--device <kind>', 'what to tune for').choices(['auto', 'cuda', 'host']).default('auto'),
+  )
+  .addOption(precision().default('fp32'))
+  .addOption(
+    new Option('--tier <tier>', 'of the code that is measured; what is found serves both')
+      .choices(['generic', 'specialised'])
+      .default('specialised'),
+  )
+  .addOption(shapes())
+  .option('--again', 'also measure kernels that were tuned at these widths before', false)
+  .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
+  .option('--json', 'print one JSON object', false)
+  .addHelpText(
+    'after',
+    '\nCtrl-C ends it early and keeps what was found. To forget all of it, delete tuning/ in the cache folder.' +
+      '\n\nExample:\n  $ wideword tune resnet50 bert-base --width 1,4,8,16 --precision fp16',
+  )
+  .action(async (models, options) => {
+    exitCode = await tune(models, options);
   });
 
 command

@@ -4,6 +4,7 @@
 import { InputError } from '../compiler/errors.ts';
 import { type Device, type DeviceKind, openDevice } from '../driver/device.ts';
 import type { Precision } from '../driver/model.ts';
+import { type Comparison, compare } from '../ir/compare.ts';
 import { randomInput } from '../ir/random.ts';
 import { formatType } from '../ir/types.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
@@ -11,7 +12,7 @@ import type { Tensors } from '../runtime/program.ts';
 import { interpretTexts } from './interpret.ts';
 import { exitCodes, formatMs, median, progressBar, table } from './output.ts';
 import { type CliTenant, readTenants, type Shapes } from './tenants.ts';
-import { type Comparison, compare, inputsFor, outputsFor, toleranceOf } from './test_data.ts';
+import { inputsFor, outputsFor, toleranceOf } from './test_data.ts';
 import { formatOutput, topValues } from './values.ts';
 
 export interface RunOptions {
@@ -22,6 +23,7 @@ export interface RunOptions {
   readonly testData: readonly string[];
   readonly tolerance?: number;
   readonly tier?: TierChoice;
+  readonly tuning?: boolean;
   readonly rounds: number;
   readonly seed: number;
   readonly top: number;
@@ -48,8 +50,9 @@ export async function run(specs: readonly string[], options: RunOptions): Promis
 async function runOn(device: Device, specs: readonly string[], options: RunOptions): Promise<number> {
   const { tenants, tier } = await readTenants(specs, { ...options, shapes: options.shape });
   const bar = progressBar('compiling');
+  const { tuning = true } = options;
   const program = await device
-    .load(tenants, { tier: options.tier ?? tier ?? 'generic', onProgress: bar.update })
+    .load(tenants, { tier: options.tier ?? tier ?? 'generic', tuning, onProgress: bar.update })
     .finally(bar.stop);
 
   const requests = Object.fromEntries(tenants.map((t, n) => [t.name, requestOf(t, options.seed + n)]));

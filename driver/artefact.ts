@@ -17,6 +17,7 @@ import { cpuIdentity } from '../runtime/toolchain.ts';
 import { type Progress, prepareCode, type TenantModel } from './code.ts';
 import { link } from './device.ts';
 import { type CodeImage, type Model, type ModelPort, type Precision, readModelFile } from './model.ts';
+import { TuningTable } from './tuning.ts';
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
@@ -75,6 +76,8 @@ export interface SaveOptions {
   readonly targets: readonly string[];
   readonly tier?: TierChoice;
   readonly cacheDir?: string;
+  /** Default true: kernels that were tuned (`Device.tune`) get the schedules found, those of the device tuned last for each target. */
+  readonly tuning?: boolean;
   readonly onProgress?: (p: Progress & { readonly target: string }) => void;
 }
 
@@ -88,14 +91,15 @@ export interface SaveResult {
 export async function saveArtefact(
   path: string,
   tenants: readonly TenantModel[],
-  { targets, tier = 'generic', cacheDir, onProgress }: SaveOptions,
+  { targets, tier = 'generic', cacheDir, tuning = true, onProgress }: SaveOptions,
 ): Promise<SaveResult> {
   const cache = new CodeCache(cacheDir);
   const blobs = new BlobWriter();
   const models = [...new Set(tenants.map((t) => t.model))];
   const code: Record<string, CodeIndex[]> = {};
+  const tables = new Map(tuning ? targets.map((target) => [target, new TuningTable(cache.dir, target)]) : []);
   for (const target of targets) {
-    const { words } = link(tenants, target, tier);
+    const { words } = link(tenants, target, tier, undefined, tables.get(target));
     const ready = await prepareCode(words, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
     code[target] = [];
     for (const { key, entry, launch, path: file, image } of ready.code) {
@@ -112,7 +116,9 @@ export async function saveArtefact(
       inputs: m.inputs,
       outputs: m.outputs,
       kernelsLowered: m.kernelsLowered,
-      plans: Object.fromEntries(targets.map((target) => [target, planIndex(m.compiledFor(target), blobs)])),
+      plans: Object.fromEntries(
+        targets.map((target) => [target, planIndex(m.compiledFor(target, tables.get(target)), blobs)]),
+      ),
     })),
     tenants: tenants.map((t) => ({ name: t.name, model: models.indexOf(t.model) })),
     code,

@@ -96,17 +96,28 @@ export async function prepareCode(
     if (shipped) return finish(await fromImage(key, shipped, target, cache), 'shipped');
     toolchain ??= toolchainOf(target);
     const classes = classesOf(word, models, target);
-    const { entry, source, threads, sharedBytes } = emitWord(classes, targetOf(target));
-    const { identity, extension } = toolchain;
-    const name = CodeCache.key(source, identity);
-    const found = await cache.find(name, extension);
-    const path = found ?? (await cache.put(name, extension, (file) => toolchain!.compile(source, file)));
-    const symbol = entrySymbol(entry, targetOf(target));
-    const launch = { threads, sharedBytes, contracts: classes.map(rowContract) };
-    finish({ key, entry, symbol, launch, path }, found ? 'cached' : 'compiled');
+    const { cached, ...ready } = await codeOfClasses(classes, target, cache, toolchain);
+    finish({ key, ...ready }, cached ? 'cached' : 'compiled');
   };
   await inParallel(wanted, prepare);
   return { code, ...counts };
+}
+
+/** Code for a word of these classes, from the cache or the compiler. */
+export async function codeOfClasses(
+  classes: readonly KernelClass[],
+  target: string,
+  cache: CodeCache,
+  toolchain: Toolchain,
+): Promise<Omit<ReadyCode, 'key' | 'image'> & { readonly path: string; readonly cached: boolean }> {
+  const { entry, source, threads, sharedBytes } = emitWord(classes, targetOf(target));
+  const { identity, extension } = toolchain;
+  const name = CodeCache.key(source, identity);
+  const found = await cache.find(name, extension);
+  const path = found ?? (await cache.put(name, extension, (file) => toolchain.compile(source, file)));
+  const symbol = entrySymbol(entry, targetOf(target));
+  const launch = { threads, sharedBytes, contracts: classes.map(rowContract) };
+  return { entry, symbol, launch, path, cached: found !== undefined };
 }
 
 /** An image that came with a model. A shared library must be a file to be opened, so the host's goes through the cache. */

@@ -10,6 +10,9 @@ import { CodeCache } from '../runtime/cache.ts';
 import { loadNative, type NativeDevice, type NativeFunction, type Together } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
 import { type CodeResult, type Progress, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
+import type { Model } from './model.ts';
+import { type TuneOptions, type TuneResult, tuneKernels } from './tune.ts';
+import { type Tuning, TuningTable, tunedDevice } from './tuning.ts';
 
 export type DeviceKind = 'auto' | 'cuda' | 'host';
 
@@ -27,6 +30,8 @@ export interface LoadOptions {
   readonly tier?: TierChoice;
   /** Most tenants that share a word. Default: as many as there are. Results do not depend on it. */
   readonly width?: number;
+  /** Default true: kernels that were tuned on this device (`Device.tune`) get the schedules found, as the cache has them now. */
+  readonly tuning?: boolean;
   readonly onProgress?: (p: Progress) => void;
 }
 
@@ -86,7 +91,8 @@ export class Device {
       throw new RangeError(`no tier '${options.tier}': ${tiers.join(', ')}`);
     if (options.width !== undefined && !(options.width >= 1))
       throw new RangeError(`a word has at least one slot, not ${options.width}`);
-    const plan = link(tenants, this.target, options.tier, options.width);
+    const tuning = options.tuning === false ? undefined : this.#tuningTable();
+    const plan = link(tenants, this.target, options.tier, options.width, tuning);
     const result = await prepareCode(plan.words, tenants, this.target, this.cache, options.onProgress);
     const code = new Map<string, LoadedCode>();
     for (const ready of result.code) {
@@ -107,6 +113,19 @@ export class Device {
    */
   time(programs: readonly Program[], together: Together, rounds = 10): Promise<number[]> {
     return Program.timeTogether(this.native, programs, together, rounds);
+  }
+
+  /**
+   * Measures schedules of the models' kernels on this device and keeps the best of each in the cache, for programs loaded and artefacts
+   * saved from then on; programs that are loaded stay as they are. The device should have nothing else to do. Throws InputError for a
+   * model that came from an artefact, RangeError for widths that are no positive integers.
+   */
+  tune(models: readonly Model[], options: TuneOptions = {}): Promise<TuneResult> {
+    return tuneKernels(this.native, models, this.cache, this.#tuningTable(), options);
+  }
+
+  #tuningTable(): TuningTable {
+    return new TuningTable(this.cache.dir, this.target, tunedDevice(this.native));
   }
 
   async #loaded(ready: ReadyCode): Promise<NativeFunction> {
@@ -136,8 +155,11 @@ export function link(
   target: string,
   tier: TierChoice = 'generic',
   width?: number,
+  tuning?: Tuning,
 ): WordPlan {
-  const linked = tenants.map(({ name, model }): Tenant => ({ name, model: model.compiledFor(target) }));
+  const linked = tenants.map(
+    ({ name, model }): Tenant => ({ name, model: model.compiledFor(target, tuning) }),
+  );
   return { tenants: linked, words: coalesce(linked, tier, width) };
 }
 

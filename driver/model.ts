@@ -6,19 +6,18 @@ import { basename } from 'node:path';
 import { InputError, lowerOnnx } from '../compiler/index.ts';
 import type { KernelClass } from '../ir/class.ts';
 import type { Module } from '../ir/module.ts';
+import { formatSchedule } from '../ir/print.ts';
 import type { CompiledModel } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
-import { orderChannels } from '../passes/channel_order.ts';
 import { fuse } from '../passes/fuse.ts';
-import { fuseAttention } from '../passes/fuse_attention.ts';
-import { layOut } from '../passes/layout.ts';
+import { type PassName, passes } from '../passes/index.ts';
 import { type CompiledModule, compileModule } from '../passes/link.ts';
 import { saturate } from '../passes/saturate.ts';
 import { schedule } from '../passes/schedule.ts';
-import { orderWeights } from '../passes/weight_order.ts';
 import type { Launch } from '../runtime/program.ts';
+import type { Tuning } from './tuning.ts';
 
 export type Precision = 'fp32' | 'fp16';
 
@@ -52,8 +51,11 @@ export interface Model {
   readonly outputs: readonly ModelPort[];
   /** Kernels before fusion; what the graph lowered to. */
   readonly kernelsLowered: number;
-  /** The model for a target; throws InputError if an artefact was not compiled for it. */
-  compiledFor(target: string): CompiledModel;
+  /**
+   * The model for a target, with the schedules of `tuning` where it has some (an artefact has schedules of its own); throws InputError if
+   * an artefact was not compiled for it.
+   */
+  compiledFor(target: string, tuning?: Tuning): CompiledModel;
   /** A kernel class of the model, to emit code from; an artefact has none. */
   classOf(target: string, key: string): KernelClass | undefined;
   /** Code that came with the model. */
@@ -100,7 +102,10 @@ export class SourceModel implements Model {
   readonly module: Module;
   /** Passes before the schedule, which depends on the target. */
   readonly passes: readonly ('saturate' | 'fuse')[];
-  readonly #compiled = new Map<string, CompiledModule>();
+  /** By target. */
+  readonly #laidOut = new Map<string, Module>();
+  /** By target, and by the schedules that tuning chose. */
+  readonly #compiled = new Map<string, Map<string, CompiledModule>>();
 
   constructor(
     /** What the graph lowered to, before any pass. */
@@ -115,33 +120,61 @@ export class SourceModel implements Model {
     this.outputs = lowered.outputs.map(({ name, value }) => ({ name, ...lowered.types.get(value)! }));
   }
 
-  compiledFor(target: string): CompiledModel {
-    return this.#for(target).model;
+  compiledFor(target: string, tuning?: Tuning): CompiledModel {
+    return this.#for(target, tuning).model;
   }
 
   classOf(target: string, key: string): KernelClass | undefined {
-    return this.#for(target).classes.get(key);
+    const variants = this.#compiled.get(target)?.values() ?? [this.#for(target)];
+    return [...variants].map(({ classes }) => classes.get(key)).find((c) => c !== undefined);
+  }
+
+  /** The module as it is before kernels get their schedules. */
+  laidOutFor(target: string): Module {
+    let module = this.#laidOut.get(target);
+    if (!module) this.#laidOut.set(target, (module = layOutModule(this.module, target)));
+    return module;
   }
 
   codeOf(): undefined {
     return undefined;
   }
 
-  #for(target: string): CompiledModule {
-    let compiled = this.#compiled.get(target);
-    if (!compiled)
-      this.#compiled.set(target, (compiled = compileModule(scheduleModule(this.module, target), target)));
+  #for(target: string, tuning?: Tuning): CompiledModule {
+    let variants = this.#compiled.get(target);
+    if (!variants) this.#compiled.set(target, (variants = new Map()));
+    const module = this.laidOutFor(target);
+    const tuned = module.calls.map(({ kernel }) => tuning?.scheduleOf(kernel));
+    const variant = tuned.map((s) => (s ? formatSchedule(s) : '')).join(';');
+    let compiled = variants.get(variant);
+    if (!compiled) {
+      const scheduled = scheduleLaidOut(module, target, tuning);
+      variants.set(variant, (compiled = compileModule(scheduled, target)));
+    }
     return compiled;
   }
 }
 
-/** The passes that look at the target, in order. */
-const passesOfTarget = [fuseAttention, layOut, orderChannels, orderWeights, schedule] as const;
+/** The passes between fusion and the schedule, which look at the target, in order. */
+export const targetPasses = [
+  'fuse-attention',
+  'layout',
+  'channel-order',
+  'weight-order',
+] as const satisfies readonly PassName[];
 
 /** A module with a schedule for the target on every kernel, each verified. */
-export function scheduleModule(module: Module, targetName: string): Module {
+export const scheduleModule = (module: Module, target: string): Module =>
+  scheduleLaidOut(layOutModule(module, target), target);
+
+function layOutModule(module: Module, targetName: string): Module {
   const target = targetOf(targetName);
-  const scheduled = passesOfTarget.reduce((m, pass) => pass(m, target), module);
+  return targetPasses.reduce((m, name) => passes[name].module(m, target), module);
+}
+
+function scheduleLaidOut(module: Module, targetName: string, tuning?: Tuning): Module {
+  const target = targetOf(targetName);
+  const scheduled = schedule(module, target, (kernel) => tuning?.scheduleOf(kernel));
   const problems = scheduled.calls.flatMap((call) => verifyKernel(call.kernel, target));
   if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
   return scheduled;

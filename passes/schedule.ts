@@ -1,9 +1,9 @@
 /**
- * @file The schedule pass: picks a skeleton and its tile for every kernel, by shape alone (tuning comes later). The choice
- * must not look at who else runs: a tenant's bits depend on it.
+ * @file The schedule pass: picks a skeleton and its tile for every kernel, by shape alone where tuning has found none. The
+ * choice must not look at who else runs: a tenant's bits depend on it.
  */
 import { attentionOf } from '../ir/attention.ts';
-import { contractionOf, volume } from '../ir/contraction.ts';
+import { type Contraction, contractionOf, volume } from '../ir/contraction.ts';
 import type { ContractionSchedule, Kernel, MapSchedule, Schedule } from '../ir/kernel.ts';
 import { linearize } from '../ir/linearize.ts';
 import type { Module } from '../ir/module.ts';
@@ -12,10 +12,18 @@ import { attentionSchedule } from './attention_tile.ts';
 import { mapVector } from './map_vector.ts';
 import { mmaSchedule, usesMma } from './mma_tile.ts';
 
-/** Gives every kernel of a module a schedule. */
-export const schedule = (module: Module, target: Target): Module => ({
+/** Gives every kernel of a module a schedule: the one that `tuned` has for it, else the default. */
+export const schedule = (
+  module: Module,
+  target: Target,
+  tuned: (kernel: Kernel) => Schedule | undefined = () => undefined,
+): Module => ({
   ...module,
-  calls: module.calls.map((call) => ({ ...call, kernel: scheduleKernel(call.kernel, target) })),
+  calls: module.calls.map((call) => {
+    const known = tuned(call.kernel);
+    const kernel = known ? { ...call.kernel, schedule: known } : scheduleKernel(call.kernel, target);
+    return { ...call, kernel };
+  }),
 });
 
 export function scheduleKernel(kernel: Kernel, target: Target): Kernel {
@@ -25,14 +33,10 @@ export function scheduleKernel(kernel: Kernel, target: Target): Kernel {
 function chooseSchedule(kernel: Kernel, target: Target): Schedule {
   const contraction = contractionOf(kernel);
   if (contraction) {
-    const [m, n, k] = [volume(contraction.m), volume(contraction.n), volume(contraction.k)];
-    const batch = volume(contraction.batch);
-    if (target.kind === 'host') {
-      if (m * n >= 16 && k >= 4) return hostTile(n);
-    } else if (usesMma(contraction, target)) {
-      return mmaSchedule(contraction, target);
-    } else if (Math.min(m, n) >= 8 && k >= 8) {
-      return cudaTile(m, n, batch);
+    if (usesMma(contraction, target)) return mmaSchedule(contraction, target);
+    if (contracts(contraction, target)) {
+      const [m, n] = [volume(contraction.m), volume(contraction.n)];
+      return target.kind === 'host' ? hostTile(n) : cudaTile(m, n, volume(contraction.batch));
     }
   }
   const attention = attentionOf(kernel);
@@ -47,8 +51,14 @@ function chooseSchedule(kernel: Kernel, target: Target): Schedule {
   return mapSchedule(kernel, target, reduced + looped);
 }
 
+/** True if sums of products are worth the contraction skeleton's tiles. */
+export function contracts(c: Contraction, target: Target): boolean {
+  const [m, n, k] = [volume(c.m), volume(c.n), volume(c.k)];
+  return target.kind === 'host' ? m * n >= 16 && k >= 4 : Math.min(m, n) >= 8 && k >= 8;
+}
+
 /** Points of the outermost reductions and of the store loops. */
-function innerWork(kernel: Kernel): { reduced: number; looped: number } {
+export function innerWork(kernel: Kernel): { reduced: number; looped: number } {
   let reduced = 0;
   let looped = 0;
   for (const s of linearize(kernel).statements) {
@@ -67,7 +77,7 @@ function mapSchedule(kernel: Kernel, target: Target, perPoint: number): MapSched
 }
 
 /** Widths of a host tile's n side that its register blocks (6 or 4 columns, or 1) divide. */
-const hostWidths = [1, 4, 8, 12, 24, 48, 96] as const;
+export const hostWidths = [1, 4, 8, 12, 24, 48, 96] as const;
 
 function hostTile(n: number): ContractionSchedule {
   // The narrowest that holds n, else the widest: a staged row of `a` is then used for as many columns as it can be.

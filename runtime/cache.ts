@@ -54,22 +54,33 @@ export class CodeCache {
     produce: Uint8Array | ((path: string) => Promise<void>),
   ): Promise<string> {
     const path = this.path(key, extension);
-    const part = `${path}.${process.pid}.${randomBytes(4).toString('hex')}.part`;
-    try {
-      await makeFolder(dirname(path));
+    await writeAtomically(path, async (part) => {
       if (produce instanceof Uint8Array) await writeFile(part, produce);
       else await produce(part);
       await appendFile(part, digest(await readFile(part)));
-      await rename(part, path);
-    } catch (error) {
-      await rm(part, { force: true }).catch(() => {});
-      const { code } = error as NodeJS.ErrnoException;
-      if (!code) throw error;
-      throw new CacheError(
-        `cannot write the cache ${this.dir} (${code}): set WIDEWORD_CACHE to a folder that can be written`,
-      );
-    }
+    });
     return path;
+  }
+}
+
+/** Writes a file of the cache: a text, or what `produce` writes to the path that it is given. Throws CacheError. */
+export async function writeAtomically(
+  path: string,
+  produce: string | ((part: string) => Promise<void>),
+): Promise<void> {
+  const part = `${path}.${process.pid}.${randomBytes(4).toString('hex')}.part`;
+  try {
+    await makeFolder(dirname(path));
+    if (typeof produce === 'string') await writeFile(part, produce);
+    else await produce(part);
+    await rename(part, path);
+  } catch (error) {
+    await rm(part, { force: true }).catch(() => {});
+    const { code } = error as NodeJS.ErrnoException;
+    if (!code) throw error;
+    throw new CacheError(
+      `cannot write the cache ${dirname(path)} (${code}): set WIDEWORD_CACHE to a folder that can be written`,
+    );
   }
 }
 

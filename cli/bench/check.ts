@@ -1,9 +1,10 @@
 /**
  * @file The checks behind a figure. A figure whose outputs are wrong is no figure, so a failed check ends the benchmark.
  */
+import { compare } from '../../ir/compare.ts';
 import { bytesOf } from '../../ir/tensor.ts';
 import type { RoundResult } from '../../runtime/program.ts';
-import { compare, toleranceOf } from '../test_data.ts';
+import { toleranceOf } from '../test_data.ts';
 import type { BenchTenant, Reference } from './tenants.ts';
 
 /** An output is not what it must be; the message says which, and by how much. */

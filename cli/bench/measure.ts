@@ -18,6 +18,7 @@ export type Mode = (typeof modes)[number];
 export interface MeasureOptions {
   readonly modes: readonly Mode[];
   readonly tier: TierChoice;
+  readonly tuning?: boolean;
   readonly width?: number;
   /** Of rounds, for each mode. */
   readonly seconds: number;
@@ -60,10 +61,10 @@ export async function measure(
   reference: Reference,
   options: MeasureOptions,
 ): Promise<Measured> {
-  const { tier, width } = options;
+  const { tier, width, tuning = true } = options;
   const programs: Program[] = [];
   const load = async (mine: readonly BenchTenant[]): Promise<Program> => {
-    const program = await device.load(mine, { tier, ...(width !== undefined && { width }) });
+    const program = await device.load(mine, { tier, tuning, ...(width !== undefined && { width }) });
     programs.push(program);
     return program;
   };

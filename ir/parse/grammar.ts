@@ -353,7 +353,7 @@ export class KernelGrammar extends EmbeddedActionsParser {
     return { text, value, ...(bits !== undefined && { bits }), span: spanOf(token) };
   });
 
-  protected readonly schedule: Rule<ScheduleAst> = this.RULE('schedule', () => {
+  readonly schedule: Rule<ScheduleAst> = this.RULE('schedule', () => {
     this.CONSUME(k.schedule);
     const skeleton = nameOf(this.CONSUME(Identifier));
     const settings: ScheduleAst['settings'][number][] = [];

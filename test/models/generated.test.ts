@@ -3,9 +3,9 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { runPeer } from '../../cli/bench/onnxruntime.ts';
-import { compare, tolerances } from '../../cli/test_data.ts';
 import { readModel } from '../../compiler/index.ts';
 import { compileModel, type Device, openDevice } from '../../index.ts';
+import { compare, tolerances } from '../../ir/compare.ts';
 import { randomInput } from '../../ir/random.ts';
 import { toNumbers } from '../../ir/tensor.ts';
 import { generate, generated, parseRecipe } from '../../models/index.ts';
