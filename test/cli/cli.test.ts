@@ -154,7 +154,7 @@ describe('wideword compile', () => {
 describe('wideword dump', () => {
   for (const [stage, expected] of Object.entries({
     graph: /%h0: f32\[1,33\] = Gemm\(%x, %w0, %b0\) \{.*\} loc\("fc0"\)/,
-    kernel: /kernel @gemm_relu\(%x0: f32\[1,20\], %x1: f32\[33,20\], %x2: f32\[33\]\)/,
+    kernel: /kernel @gemm_relu\(%x0: f32\[1,20\], %x1: f32\[20,33\], %x2: f32\[33\]\)/,
     word: /word @w0 generic \(@gemm_relu\) \{\n {4}slot "mlp#1" task 0 @gemm_relu blocks \d+ of \d+/,
     cuda: /extern "C" __global__ void __launch_bounds__\(256\) word_gemm_relu/,
   })) {
