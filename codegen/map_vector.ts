@@ -18,7 +18,7 @@ export function writeVectorMap(w: KernelWriter, { threads, perThread, vector }: 
   if (!along) throw new Error(`kernel ${w.kernel.name} has no vectors`);
   const others = domain.filter((i) => i !== along);
   const extent = w.extent(along);
-  const run = /^\d+$/.test(extent) ? String(Number(extent) / vector) : `(${extent} / ${vector})`;
+  const run = isNumber(extent) ? String(Number(extent) / vector) : `(${extent} / ${vector})`;
   w.prologue();
   w.line(`const int units = ${product([...others.map((i) => w.extent(i)), run])};  // vectors of ${vector}`);
   w.line(`const int first = (int)block * ${threads * perThread};`);
@@ -29,6 +29,8 @@ export function writeVectorMap(w: KernelWriter, { threads, perThread, vector }: 
     new VectorBody(w, along, vector).write();
   });
 }
+
+const isNumber = (text: string): boolean => /^\d+$/.test(text);
 
 /** Windows of so many steps are unrolled, so that all their loads are under way together. */
 const mostUnrolled = 25;
@@ -104,7 +106,8 @@ class VectorBody {
           w.line(`${type} v${s.id}[${this.vector}];`);
           this.#points([`${sum} = ${w.start(expr)};`]);
           const step = (): void => this.#scope(body, () => `${sum} = ${w.combine(expr, sum, value())};`);
-          w.loops(expr.over, step, volume(expr.over) <= mostUnrolled);
+          const isConstant = expr.over.every((i) => isNumber(w.extent(i)));
+          w.loops(expr.over, step, isConstant && volume(expr.over) <= mostUnrolled);
           this.#spelled.set(s.id, sum);
         } else {
           w.line(`${type} v${s.id} = ${w.start(expr)};`);

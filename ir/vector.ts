@@ -12,8 +12,10 @@ export const vectorWidths = [8, 4, 2] as const;
 /** The most bytes of one access. */
 const widestBytes = 16;
 
-/** How many neighbours along `axis` can be accessed at once: they are neighbours in memory, aligned to their size, and all of them
- * inside the buffer or none; `apart` are indices that are guarded one by one. */
+/**
+ * How many neighbours along `axis` can be accessed at once: they are neighbours in memory, aligned to their size, and all of them inside the
+ * buffer or none; `apart` are indices that are guarded one by one.
+ */
 export function vectorWidth(
   { constant, coefficients }: LinearOffset,
   axis: readonly Index[],

@@ -14,7 +14,7 @@ import {
   mod,
   mul,
 } from '../../ir/affine.ts';
-import { provedInside } from '../../ir/bounds.ts';
+import { linearOffset, provedInside } from '../../ir/bounds.ts';
 import { buffer, constant, indexValue, op, reduce } from '../../ir/build.ts';
 import { contractionOf } from '../../ir/contraction.ts';
 import { ElidedTensor } from '../../ir/data.ts';
@@ -123,6 +123,11 @@ const oddName = fc.constantFrom(
 );
 const dim = fc.integer({ min: 1, max: 5 });
 const loop = fc.record({ name: oddName, extent: dim });
+/** Some as long as vectors. */
+const domainLoop = fc.record({
+  name: oddName,
+  extent: fc.oneof({ weight: 2, arbitrary: dim }, fc.constantFrom(4, 8)),
+});
 
 const affineRecipe: fc.Arbitrary<AffineRecipe> = fc.record({
   constant: fc.integer({ min: -4, max: 6 }),
@@ -222,7 +227,7 @@ function kernelRecipe(options: KernelOptions): fc.Arbitrary<KernelRecipe> {
   return fc.record({
     name: oddName,
     loc: fc.array(oddName, { maxLength: 2 }),
-    domain: fc.array(loop, { maxLength: 3 }),
+    domain: fc.array(domainLoop, { maxLength: 3 }),
     stores: fc.array(store, { minLength: 1, maxLength: 3 }),
   });
 }
@@ -384,10 +389,16 @@ const plainSchedule: fc.Arbitrary<Schedule> = fc.oneof(
   }),
 );
 
-/** The schedule, with the widest vectors up to its own that the verifier accepts. */
-function fitting(kernel: Kernel, schedule: Schedule): Schedule {
-  if (schedule.skeleton !== 'map' || verifyKernel({ ...kernel, schedule }).length === 0) return schedule;
-  return schedule.vector === 1 ? schedule : fitting(kernel, { ...schedule, vector: schedule.vector / 2 });
+/** The kernel with the schedule, or with the widest vectors up to its own that the verifier accepts. */
+function fitting(kernel: Kernel, schedule: Schedule): Kernel {
+  if (schedule.skeleton !== 'map' || schedule.vector === 1) return { ...kernel, schedule };
+  // In the order of an output's memory, so that neighbouring points can be neighbours there.
+  const { buffer: made, at } = kernel.stores[0]!;
+  const offset = linearOffset(made, at);
+  const step = (i: Index): number => offset?.coefficients.get(i) ?? 0;
+  const scheduled = { ...kernel, schedule, domain: [...kernel.domain].sort((a, b) => step(b) - step(a)) };
+  if (verifyKernel(scheduled).length === 0) return scheduled;
+  return fitting(kernel, { ...schedule, vector: schedule.vector / 2 });
 }
 
 /** Kernels with a schedule or without: chosen by the schedule pass, or any that fits. */
@@ -407,7 +418,7 @@ export const scheduledKernel = (options: KernelOptions = {}): fc.Arbitrary<Kerne
     )
     .map(([kernel, schedule, target]) =>
       schedule && !contractionOf(kernel)
-        ? { ...kernel, schedule: fitting(kernel, schedule) }
+        ? fitting(kernel, schedule)
         : scheduleKernel(kernel, targetOf(target)),
     );
 
