@@ -44,6 +44,7 @@ export async function bench(specs: readonly string[], options: BenchOptions): Pr
     models: specs,
     precision: options.precision,
     tier: options.tier,
+    tuning: options.tuning,
     width: options.width ?? null,
   };
   try {

@@ -13,6 +13,8 @@ export interface BenchReport {
   readonly models: readonly string[];
   readonly precision: string;
   readonly tier: string;
+  /** Whether kernels have the schedules that `wideword tune` found for this device. */
+  readonly tuning: boolean;
   readonly width: number | null;
   /** What outputs were checked against. */
   readonly reference: string;
@@ -97,9 +99,9 @@ export function formatNumber(n: number): string {
 
 /** `top` is how many kernels to print. */
 export function toText(report: BenchReport, top: number): string {
-  const { device, models, precision, tier, width, ceilings, reference, measured } = report;
+  const { device, models, precision, tier, tuning, width, ceilings, reference, measured } = report;
   const lines = [
-    `${models.join(' ')}, ${precision}, tier ${tier}${width === null ? '' : `, words of at most ${width}`}, on ${device.name} (${device.target})`,
+    `${models.join(' ')}, ${precision}, tier ${tier}${width === null ? '' : `, words of at most ${width}`}${tuning ? '' : ', default schedules'}, on ${device.name} (${device.target})`,
     `ceilings, by our own kernels: copy ${formatNumber(ceilings.gbps)} GB/s, matrix product ${formatNumber(ceilings.tflops)} TFLOP/s`,
     `outputs checked against ${reference}, and bit by bit against each tenant alone`,
     '',
