@@ -5,6 +5,9 @@ import cliProgress from 'cli-progress';
 import { CommanderError } from 'commander';
 import { InputError } from '../compiler/errors.ts';
 import type { Progress } from '../driver/code.ts';
+
+export { median } from '../driver/kernel_timer.ts';
+
 import { CacheError } from '../runtime/cache.ts';
 import { RequestError } from '../runtime/program.ts';
 import { MissingToolchain } from '../runtime/toolchain.ts';
@@ -57,11 +60,6 @@ export function table(rows: readonly (readonly (string | number)[])[]): string {
 export function formatMs(ms: number): string {
   if (ms < 0.1) return `${(ms * 1000).toFixed(1)} µs`;
   return `${ms < 999.5 ? ms.toPrecision(3) : ms.toFixed(0)} ms`;
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? Number.NaN;
 }
 
 /** Prints an error as one clear line (each refused node on its own), with the stack if asked, and gives the exit code. */

@@ -150,7 +150,9 @@ export class KernelTimer {
 
 const everyone = (width: number): number[] => Array.from({ length: width }, (_, t) => t);
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+/** The middle one; the greater of two middle ones; NaN of none. */
+export const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 /**
  * The largest difference from what is expected, relative to the largest value, if it is more than another order of sums makes; undefined if

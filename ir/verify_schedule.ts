@@ -41,9 +41,9 @@ export function verifySchedule(
   if (schedule.skeleton === 'reduction') {
     const { lanes } = schedule;
     if (threads % lanes !== 0) complain(`${lanes} lanes of ${threads} threads`);
-    // Lanes exchange values within a warp, or the whole block meets in shared memory.
-    else if (lanes !== threads && (lanes > 32 || !Number.isInteger(Math.log2(lanes))))
-      complain(`${lanes} lanes: expected a power of two up to 32, or the whole block`);
+    // A warp's lanes exchange values, and all of them must be there; whole warps meet in shared memory.
+    else if (lanes !== 1 && lanes !== 32 && (lanes !== threads || lanes % 32 !== 0))
+      complain(`${lanes} lanes: expected 1, 32, or a whole block of warps`);
   }
   if (schedule.skeleton === 'contraction') verifyTile(kernel, schedule, target, complain);
   if (schedule.skeleton === 'mma') verifyMma(kernel, schedule, target, complain);
