@@ -12,9 +12,9 @@ async function check(way: Way, count: number): Promise<void> {
   try {
     const { compared, open, findings } = await runCases(way, seeds(count));
     expect(findings).toEqual([]);
-    // Else the comparison would say little.
-    expect(compared).toBeGreaterThan(50 * count);
-    expect(open).toBeLessThan(0.05 * compared);
+    // Else the comparison would say little. A single case that hangs on the order of a sum may leave hundreds of elements open.
+    expect(compared).toBeGreaterThan(100 * count);
+    expect(open).toBeLessThan(0.25 * compared);
   } finally {
     way.close();
   }
