@@ -5,6 +5,7 @@
 import type { Index } from '../ir/affine.ts';
 import { classOf, type KernelClass } from '../ir/class.ts';
 import type { Buffer } from '../ir/kernel.ts';
+import { indicesOfKernel } from '../ir/print.ts';
 import { memoised, remapKernel } from '../ir/remap.ts';
 import { preludeOf } from './prelude.ts';
 
@@ -43,6 +44,11 @@ export function withIdentifiers(kernelClass: KernelClass): KernelClass {
     ...kernel.inputs.map((b, n) => [b, `x${n}`] as const),
     ...kernel.outputs.map((b, n) => [b, `y${n}`] as const),
   ]);
+  // Names that lowering gave need no change, and finding the class again takes as long as it did at first.
+  const isClean =
+    [...names].every(([b, name]) => b.name === name) &&
+    indicesOfKernel(kernel).every((i) => i.name === cleaned(i.name));
+  if (isClean) return kernelClass;
   const index = memoised((i: Index): Index => ({ ...i, name: cleaned(i.name) }));
   const buffer = memoised((b: Buffer): Buffer => ({ ...b, name: names.get(b)! }));
   return { ...classOf(remapKernel(kernel, { index, buffer }), tier), key: kernelClass.key };

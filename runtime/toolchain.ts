@@ -98,7 +98,8 @@ const firstError = (output: string): string =>
     .find((line) => /error|cannot|no space/i.test(line))
     ?.trim() ?? output.split('\n')[0]!.trim();
 
-function runCompiler(
+/** Runs a C++ compiler on a source text. Throws with its first words. */
+export function runCompiler(
   [command, ...first]: readonly string[],
   args: readonly string[],
   input: string,

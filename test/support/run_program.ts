@@ -1,11 +1,9 @@
 /**
  * @file Runs a program of the IR on a device, as the runtime does; the other side of comparisons with the interpreter.
  */
-import { emitWord, entrySymbol } from '../../codegen/word.ts';
+import { codeOfClasses } from '../../driver/code.ts';
 import type { TensorsByTenant } from '../../ir/interpret_program.ts';
 import { codeKey, type Program } from '../../ir/program.ts';
-import { rowContract } from '../../ir/row_contract.ts';
-import { targetOf } from '../../ir/target.ts';
 import type { Tensor } from '../../ir/tensor.ts';
 import { CodeCache } from '../../runtime/cache.ts';
 import type { NativeDevice } from '../../runtime/native.ts';
@@ -35,18 +33,13 @@ export async function runProgram(
 }
 
 async function load(device: NativeDevice, program: Program, classes: readonly string[]): Promise<LoadedCode> {
-  const target = targetOf(program.target);
+  const { target } = program;
   const kernelClasses = classes.map((key) => program.classes.get(key)!);
-  const { source, entry, threads, sharedBytes } = emitWord(kernelClasses, target);
-  const toolchain = toolchainOf(target.name);
-  const cache = new CodeCache();
-  const key = CodeCache.key(source, toolchain.identity);
-  const path =
-    (await cache.find(key, toolchain.extension)) ??
-    (await cache.put(key, toolchain.extension, (file) => toolchain.compile(source, file)));
-  const image = target.kind === 'host' ? path : await CodeCache.read(path);
-  return {
-    code: device.load(image, entrySymbol(entry, target)),
-    launch: { threads, sharedBytes, contracts: kernelClasses.map(rowContract) },
-  };
+  const { path, symbol, launch } = await codeOfClasses(
+    kernelClasses,
+    target,
+    new CodeCache(),
+    toolchainOf(target),
+  );
+  return { code: device.load(target === 'host' ? path : await CodeCache.read(path), symbol), launch };
 }

@@ -12,7 +12,7 @@ import { targetOf } from '../../../ir/target.ts';
 import { bytesOf, makeTensor, type Tensor } from '../../../ir/tensor.ts';
 import { CodeCache } from '../../../runtime/cache.ts';
 import { inParallel } from '../../../runtime/parallel.ts';
-import { findHostCompiler } from '../../../runtime/toolchain.ts';
+import { findHostCompiler, runCompiler } from '../../../runtime/toolchain.ts';
 
 /**
  * What watches the emulated program. `memory`: AddressSanitizer, with an allocation of its own for every operand, and UBSan. `races`:
@@ -191,7 +191,7 @@ async function build(sources: readonly WordSource[], watch: Watch): Promise<stri
     '  return emulated::run(codes);',
     '}',
   ].join('\n');
-  const [compiler, ...first] = findHostCompiler()!.command;
+  const { command } = findHostCompiler()!;
   const flags = [
     ...[
       '-O1',
@@ -207,22 +207,8 @@ async function build(sources: readonly WordSource[], watch: Watch): Promise<stri
     ...(watch === 'memory' ? ['-fsanitize-sections=block_shared'] : []),
   ];
   const cache = new CodeCache();
-  const key = CodeCache.key(text, [compiler, ...first, ...flags].join(' '));
+  const key = CodeCache.key(text, [...command, ...flags].join(' '));
   const compile = (file: string): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const child = spawn(compiler!, [...first, ...flags, '-x', 'c++', '-', '-o', file, '-lm'], {
-        stdio: ['pipe', 'ignore', 'pipe'],
-      });
-      let errors = '';
-      child.stderr.setEncoding('utf8').on('data', (data: string) => {
-        errors += data;
-      });
-      child.on('error', reject);
-      child.on('close', (code) =>
-        code === 0 ? resolve() : reject(new EmulatorError(errors.split('\n').slice(0, 12).join('\n'))),
-      );
-      child.stdin.on('error', () => {});
-      child.stdin.end(text);
-    });
+    runCompiler(command, [...flags, '-x', 'c++', '-', '-o', file, '-lm'], text);
   return (await cache.find(key, 'exe')) ?? (await cache.put(key, 'exe', compile));
 }
