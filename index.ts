@@ -26,6 +26,7 @@ export {
   type ProgramStats,
   type TimeMode,
 } from './driver/device.ts';
+export type { BlockOptions, BlockTime, KernelBlocks } from './driver/measure_blocks.ts';
 export {
   type CompileOptions,
   compileModel,

@@ -2,7 +2,6 @@
  * @file `wideword bench`: how many inferences a second tenants get, one after another, side by side and coalesced, and how near to what
  * the device can do that is. It prints no number of a run whose outputs are wrong.
  */
-import { writeFile } from 'node:fs/promises';
 import { InputError } from '../compiler/errors.ts';
 import { type Device, type DeviceKind, openDevice } from '../driver/device.ts';
 import type { Precision } from '../driver/model.ts';
@@ -13,6 +12,7 @@ import { type Measured, type Mode, measure, modes } from './bench/measure.ts';
 import { lineChart } from './bench/plot.ts';
 import { type BenchReport, modeNames, throughput, toJson, toText } from './bench/report.ts';
 import { benchTenants, referenceOf } from './bench/tenants.ts';
+import { writeFileFor } from './bench/write.ts';
 import { exitCodes } from './output.ts';
 import { parseModelSpec, type Shapes } from './tenants.ts';
 
@@ -120,11 +120,7 @@ async function writePlot(path: string, report: BenchReport): Promise<void> {
       }))
       .filter((s) => s.points.length > 0),
   });
-  try {
-    await writeFile(path, chart);
-  } catch (error) {
-    throw new InputError(`cannot write ${path}: ${(error as NodeJS.ErrnoException).code ?? error}`);
-  }
+  await writeFileFor(path, chart);
 }
 
 /** Reads `turn,space,coalesced`. */

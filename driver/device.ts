@@ -10,6 +10,7 @@ import { CodeCache } from '../runtime/cache.ts';
 import { loadNative, type NativeDevice, type NativeFunction, type Together } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
 import { type CodeResult, type Progress, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
+import { type BlockOptions, type KernelBlocks, measureBlocks } from './measure_blocks.ts';
 import type { Model } from './model.ts';
 import { type TuneOptions, type TuneResult, tuneKernels } from './tune.ts';
 import { type Tuning, TuningTable, tunedDevice } from './tuning.ts';
@@ -122,6 +123,19 @@ export class Device {
    */
   tune(models: readonly Model[], options: TuneOptions = {}): Promise<TuneResult> {
     return tuneKernels(this.native, models, this.cache, this.#tuningTable(), options);
+  }
+
+  /**
+   * Measures how long kernels of the models take on fewer physical blocks than they have virtual ones (constraining). The device should
+   * have nothing else to do. Throws InputError for a model that came from an artefact, RangeError for numbers that are no positive
+   * integers.
+   */
+  async measureBlocks(models: readonly Model[], options: BlockOptions = {}): Promise<KernelBlocks[]> {
+    const { blocks = [], width = 1, tuning = true } = options;
+    for (const n of [...blocks, width])
+      if (!Number.isInteger(n) || n < 1) throw new RangeError(`expected a whole number from 1, not ${n}`);
+    const table = tuning ? this.#tuningTable() : undefined;
+    return measureBlocks(this.native, models, this.cache, table, options);
   }
 
   #tuningTable(): TuningTable {

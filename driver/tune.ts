@@ -62,10 +62,14 @@ const leastGain = 0.03;
 const closeEnough = 1.25;
 const rounds = { look: 3, earnest: 11 } as const;
 
-interface Work {
+/** A kernel of some models, before it has a schedule. */
+export interface DistinctKernel {
+  /** See `tuningKey`. */
   readonly key: string;
   readonly kernel: Kernel;
+  /** Of each input, whether it is a weight. */
   readonly isConstant: readonly boolean[];
+  /** In all the models. */
   calls: number;
 }
 
@@ -116,12 +120,13 @@ export async function tuneKernels(
   return { kernels, total: work.length };
 }
 
-function distinctKernels(models: readonly Model[], target: string): Work[] {
-  const work = new Map<string, Work>();
+/** Every kernel of the models once. Throws InputError for a model that came from an artefact. */
+export function distinctKernels(models: readonly Model[], target: string): DistinctKernel[] {
+  const work = new Map<string, DistinctKernel>();
   for (const model of new Set(models)) {
     if (!(model instanceof SourceModel))
       throw new InputError(
-        `${model.name} comes from an artefact, which has no kernels to schedule: tune its ONNX file`,
+        `${model.name} comes from an artefact, which has no kernels to measure: give its ONNX file`,
       );
     const module = model.laidOutFor(target);
     for (const { kernel, inputs } of module.calls) {
@@ -140,7 +145,7 @@ function distinctKernels(models: readonly Model[], target: string): Work[] {
   return [...work.values()];
 }
 
-interface KernelWork extends Pick<Work, 'kernel' | 'isConstant'> {
+interface KernelWork extends Pick<DistinctKernel, 'kernel' | 'isConstant'> {
   readonly device: NativeDevice;
   readonly cache: CodeCache;
   readonly toolchain: Toolchain;
