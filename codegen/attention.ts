@@ -7,9 +7,9 @@
 import { type Attention, attentionOf } from '../ir/attention.ts';
 import { buffer } from '../ir/build.ts';
 import type { AttentionSchedule, Store } from '../ir/kernel.ts';
-import { attentionSharedBytes, attentionStaging, sumPitch } from '../ir/mma.ts';
+import { attentionStaging, sumPitch } from '../ir/mma.ts';
 import { storageType } from './c.ts';
-import { declareShared, StagedOperand } from './mma_staging.ts';
+import { StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
 export function writeAttention(w: KernelWriter, schedule: AttentionSchedule): void {
@@ -50,7 +50,7 @@ export function writeAttention(w: KernelWriter, schedule: AttentionSchedule): vo
     `struct Result { float sums[TQ][${sumPitch(room.values)}]; float totals[TQ]; };  // after the last tile`,
   );
   w.line('union alignas(16) Shared { Stage stage[2]; Start start; Result result; };');
-  declareShared(w, attentionSharedBytes(a, schedule));
+  w.line('BLOCK_SHARED(Shared, shared);');
   w.line('const int thread = (int)threadIdx.x, lane = thread % 32, warp = thread / 32;');
   for (const o of [query, key, value]) {
     w.line('');

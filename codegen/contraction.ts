@@ -21,8 +21,8 @@ export function writeContraction(w: KernelWriter, schedule: ContractionSchedule)
   const batch = new Set(c.batch);
   // A tile that is filled along k is written down its columns: an odd pitch keeps that free of bank conflicts.
   const pitch = (o: Operand): string => (threads > 1 && !o.positionFast ? ' + 1' : '');
-  w.line(`__shared__ float a_tile[TK][TM${pitch(c.a)}];`);
-  w.line(`__shared__ float b_tile[TK][TN${pitch(c.b)}];`);
+  w.line(`struct Shared { float a[TK][TM${pitch(c.a)}], b[TK][TN${pitch(c.b)}]; };`);
+  w.line('BLOCK_SHARED(Shared, shared);');
   w.line(`const int tx = (int)threadIdx.x % ${columns}, ty = (int)threadIdx.x / ${columns};`);
   w.line(`float acc[${perThread.n}][${perThread.m}] = {};`);
   w.line('');
@@ -36,7 +36,7 @@ export function writeContraction(w: KernelWriter, schedule: ContractionSchedule)
     b.stage();
     w.line('__syncthreads();');
     w.line(
-      `multiply_tiles<${perThread.m}, ${perThread.n}, ${columns}, ${rows}>(acc, a_tile, b_tile, tx, ty);`,
+      `multiply_tiles<${perThread.m}, ${perThread.n}, ${columns}, ${rows}>(acc, shared.a, shared.b, tx, ty);`,
     );
     w.line('__syncthreads();');
   });
@@ -65,7 +65,7 @@ class Staging {
     private readonly batch: ReadonlySet<Index>,
   ) {
     this.#operand = c[side];
-    this.#tile = `${side}_tile`;
+    this.#tile = `shared.${side}`;
     [this.#width, this.#widthName, this.#origin, this.#limit] =
       side === 'a' ? [schedule.tile.m, 'TM', 'm0', 'M'] : [schedule.tile.n, 'TN', 'n0', 'N'];
     this.#perThread = Math.max(1, this.#width / schedule.threads);

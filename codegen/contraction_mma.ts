@@ -9,10 +9,10 @@
  */
 import type { Contraction } from '../ir/contraction.ts';
 import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
-import { contractionStaging, mmaSharedBytes, sumParts, sumPitch } from '../ir/mma.ts';
+import { contractionStaging, sumParts, sumPitch } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { offsetInM, openTile } from './contraction_tile.ts';
-import { declareShared, StagedOperand } from './mma_staging.ts';
+import { StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
 export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
@@ -38,7 +38,7 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
     `  float sums[${segments}][${16 * warps.n * sumParts(c, schedule)}][${sumPitch(tile.m)}];  // after the last step`,
   );
   w.line('};');
-  declareShared(w, mmaSharedBytes(c, schedule));
+  w.line('BLOCK_SHARED(Shared, shared);');
   if (segments === 1) w.line('const int thread = (int)threadIdx.x, segment = 0;');
   else w.line(`const int thread = (int)threadIdx.x % ${group}, segment = (int)threadIdx.x / ${group};`);
   w.line('const int lane = thread % 32, warp = thread / 32;');

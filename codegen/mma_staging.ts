@@ -4,14 +4,10 @@
  */
 import type { Index } from '../ir/affine.ts';
 import type { Operand } from '../ir/contraction.ts';
-import { askedSharedBytes, type Staging } from '../ir/mma.ts';
+import type { Staging } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { partOfCoordinate, partOfOffset } from './contraction_tile.ts';
 import type { KernelWriter } from './writer.ts';
-
-/** Declares a block's `shared`, of the type `Shared` that takes so many bytes. */
-export const declareShared = (w: KernelWriter, bytes: number): void =>
-  w.line(askedSharedBytes(bytes) === 0 ? '__shared__ Shared shared;' : 'ASKED_SHARED(Shared, shared);');
 
 /** Where a vector or element comes from: its offset, and whether it is inside. */
 interface Source {

@@ -14,8 +14,11 @@ export function preludeOf(kind: Target['kind']): string {
     const common = [read('slot.h'), read('scalar.h')];
     // The device's own part comes first where it defines what the common part is written with.
     texts = {
-      cuda: [...common, ...['cuda.h', 'block.h', 'vector.h', 'mma.h', 'attention.h'].map(read)].join('\n'),
-      host: [read('host.h'), ...common].join('\n'),
+      cuda: [
+        ...common,
+        ...['cuda.h', 'share.h', 'block.h', 'vector.h', 'mma.h', 'attention.h'].map(read),
+      ].join('\n'),
+      host: [read('host.h'), ...common, read('share.h')].join('\n'),
     };
   }
   return texts[kind];

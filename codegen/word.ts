@@ -4,9 +4,9 @@
 import { match, P } from 'ts-pattern';
 import { attentionOf } from '../ir/attention.ts';
 import type { KernelClass } from '../ir/class.ts';
-import { contractionOf } from '../ir/contraction.ts';
+import { contractionOf, contractionSharedBytes } from '../ir/contraction.ts';
 import type { Kernel } from '../ir/kernel.ts';
-import { askedSharedBytes, attentionSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
+import { attentionSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
 import type { Target } from '../ir/target.ts';
 import { writeAttention } from './attention.ts';
 import { writeContraction } from './contraction.ts';
@@ -23,7 +23,7 @@ export interface WordSource {
   readonly source: string;
   /** Threads a block. */
   readonly threads: number;
-  /** Shared memory that a block asks for, in bytes, beside what the code declares. */
+  /** Shared memory that a block needs at launch, in bytes: the most that a body does. */
   readonly sharedBytes: number;
 }
 
@@ -35,39 +35,53 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   );
   const bodies = classes.map((c, n) => emitBody(c, names[n]!));
   const entry = `word_${names.join('_')}`.slice(0, 120);
+  const stride = (name: string): string =>
+    `for (unsigned block = share.first; block < share.end; block += share.step) run_${name}(row, block);`;
   const dispatch =
     classes.length === 1
-      ? [`    run_${names[0]}(row, block);`]
+      ? [`  ${stride(names[0]!)}`]
       : [
-          '    switch (row.body) {',
-          ...names.map((name, n) => `      case ${n}: run_${name}(row, block); break;`),
-          '    }',
+          '  switch (row.body) {',
+          ...classes.flatMap((c, n) => [
+            `    case ${n}:`,
+            ...leaving(c, threads),
+            `      ${stride(names[n]!)}`,
+            '      break;',
+          ]),
+          '  }',
         ];
   const main = [
-    "// Each block finds its slot in the block map and strides over the slot's virtual blocks.",
-    `extern "C" __global__ void __launch_bounds__(${threads}) ${entry}(const SlotRow* rows, const unsigned* block_slot) {`,
-    '  const unsigned slot = block_slot[blockIdx.x];',
-    '  if (slot == kIdleBlock) return;',
-    '  const SlotRow& row = rows[slot];',
-    '  for (unsigned block = row.begin + (blockIdx.x - row.first_block); block < row.end; block += row.blocks) {',
+    "// Each block finds its slot and strides over the slot's virtual blocks.",
+    `extern "C" __global__ void __launch_bounds__(${threads}) ${entry}(WORD_LAUNCH launch) {`,
+    '  const Share share = share_of(launch, blockIdx.x);',
+    '  if (share.first >= share.end) return;',
+    '  const SlotRow& row = launch.rows[share.row];',
+    '  note_begin(launch, share.row);',
     ...dispatch,
-    '  }',
+    '  note_end(launch);',
     '}',
   ];
   return {
     entry,
     source: [preludeOf(target.kind), ...bodies, main.join('\n'), exported(entry, target), ''].join('\n'),
     threads,
-    sharedBytes: Math.max(...classes.map((c) => sharedBytesOf(c.kernel))),
+    sharedBytes: target.kind === 'host' ? 0 : Math.max(...classes.map((c) => sharedBytesOf(c.kernel))),
   };
+}
+
+/** Threads that a body has no work for leave; barriers wait for those that are there. */
+function leaving({ kernel }: KernelClass, threads: number): string[] {
+  const own = scheduleOf(kernel).threads;
+  return own < threads ? [`      if (threadIdx.x >= ${own}) return;`] : [];
 }
 
 /** On the host the pool calls a plain function with a range of blocks. */
 function exported(entry: string, target: Target): string {
   if (target.kind === 'cuda') return '';
   return [
-    `extern "C" void ${entry}_blocks(const SlotRow* rows, const unsigned* block_slot, unsigned first, unsigned last) {`,
-    `  for (blockIdx.x = first; blockIdx.x < last; blockIdx.x++) ${entry}(rows, block_slot);`,
+    `extern "C" void ${entry}_blocks(const WordLaunch& launch, unsigned first, unsigned last, unsigned unit) {`,
+    '  this_unit = unit;',
+    `  for (blockIdx.x = first; blockIdx.x < last; blockIdx.x++) ${entry}(launch);`,
     '}',
   ].join('\n');
 }
@@ -102,9 +116,10 @@ function scheduleOf(kernel: Kernel): NonNullable<Kernel['schedule']> {
 
 const sharedBytesOf = (kernel: Kernel): number =>
   match(scheduleOf(kernel))
-    .with({ skeleton: 'mma' }, (s) => askedSharedBytes(mmaSharedBytes(contractionOf(kernel)!, s)))
-    .with({ skeleton: 'attention' }, (s) => askedSharedBytes(attentionSharedBytes(attentionOf(kernel)!, s)))
-    .with({ skeleton: P.union('map', 'reduction', 'contraction') }, () => 0)
+    .with({ skeleton: 'mma' }, (s) => mmaSharedBytes(contractionOf(kernel)!, s))
+    .with({ skeleton: 'attention' }, (s) => attentionSharedBytes(attentionOf(kernel)!, s))
+    .with({ skeleton: 'contraction' }, (s) => contractionSharedBytes(s.tile))
+    .with({ skeleton: P.union('map', 'reduction') }, () => 0)
     .exhaustive();
 
 /** A kernel's name as C can have it. */

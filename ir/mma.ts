@@ -6,9 +6,6 @@ import type { Attention } from './attention.ts';
 import { type Contraction, hasWholeSteps, type Operand } from './contraction.ts';
 import type { AttentionSchedule, MmaSchedule } from './kernel.ts';
 
-/** Shared memory that a block has without asking, on every CUDA target: all that code can declare. */
-const declaredBytes = 48 * 1024;
-
 /** How a group of threads brings one step of an operand to shared memory. */
 export interface Staging {
   /** True if a row of the tile is one k with its positions; false if it is one position with a step of k. */
@@ -105,6 +102,3 @@ export function attentionSharedBytes(a: Attention, s: AttentionSchedule): number
   const results = 4 * s.tile.queries * (sumPitch(s.room.values) + 1);
   return Math.max(stage + Math.max(stage, tileBytes(query)), results);
 }
-
-/** What of its shared memory a block must ask for when it is launched: all, if it is more than code can declare. */
-export const askedSharedBytes = (bytes: number): number => (bytes > declaredBytes ? bytes : 0);

@@ -2,7 +2,7 @@
  * @file The laws of schedules: what a skeleton can run, and what fits a target.
  */
 import { attentionOf } from './attention.ts';
-import { contractionOf, multiplies16Bit } from './contraction.ts';
+import { contractionOf, contractionSharedBytes, multiplies16Bit } from './contraction.ts';
 import type {
   AttentionSchedule,
   ContractionSchedule,
@@ -111,8 +111,7 @@ function verifyTile(
   if ((tile.m / perThread.m) * (tile.n / perThread.n) !== threads)
     complain(`the tile's threads are not ${threads}`);
   if (target?.kind !== 'cuda') return;
-  // Both operands in f32; a tile that is filled along k has rows longer by one.
-  const shared = (tile.m + 1 + tile.n + 1) * tile.k * 4;
+  const shared = contractionSharedBytes(tile);
   if (shared > target.sharedBytes)
     complain(
       `the tile takes ${shared} bytes of shared memory, ${target.name} has ${target.sharedBytes} a block`,

@@ -1,5 +1,18 @@
 // What emitted kernels need on a GPU. Includes nothing, so NVRTC needs no headers.
 
+#define WORD_LAUNCH const __grid_constant__ WordLaunch
+
+__device__ inline unsigned long long nanoseconds() {
+  unsigned long long ns;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+  return ns;
+}
+__device__ inline unsigned unit_index() {
+  unsigned multiprocessor;
+  asm volatile("mov.u32 %0, %%smid;" : "=r"(multiprocessor));
+  return multiprocessor;
+}
+
 // Half floats as their bits; arithmetic on them is done in float.
 struct half_t { unsigned short bits; };
 struct bf16_t { unsigned short bits; };
@@ -59,8 +72,8 @@ __device__ inline void load_if(V& value, const void* from, bool valid) {
   value = to.value;
 }
 
-// A variable in the shared memory that a block asked for when it was launched.
-#define ASKED_SHARED(type, name)                          \
+// A variable in the shared memory that a block is given at launch: the kernels of a wide word have the same bytes for theirs.
+#define BLOCK_SHARED(type, name)                          \
   extern __shared__ __align__(128) unsigned char asked[]; \
   type& name = *(type*)asked
 

@@ -1,6 +1,7 @@
 // What stands in for CUDA when an emitted kernel is compiled for the CPU: one thread a block, blocks dealt out by the
 // runtime's pool. Shared memory is the thread's own stack, a barrier is nothing.
 #include <math.h>
+#include <time.h>
 
 #define __global__
 #define __device__ static
@@ -11,6 +12,16 @@
 struct BlockIndex { unsigned x; };
 static thread_local BlockIndex blockIdx;
 static constexpr struct { unsigned x; } threadIdx = {0};
+#define WORD_LAUNCH const WordLaunch&
+#define BLOCK_SHARED(type, name) __shared__ type name
+
+static thread_local unsigned this_unit;
+__device__ inline unsigned unit_index() { return this_unit; }
+__device__ inline unsigned long long nanoseconds() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
 
 typedef _Float16 half_t;
 struct bf16_t { unsigned short bits; };

@@ -165,11 +165,21 @@ class CudaCode : public LoadedCode {
   unsigned max_threads() const override { return max_threads_; }
   unsigned max_shared_bytes() const override { return max_shared_bytes_; }
 
+  // Before a launch with so much shared memory beside what the code declares.
+  void AskForShared(unsigned bytes) {
+    if (bytes <= granted_) return;
+    context_.Check(context_.cu.FuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                                static_cast<int>(bytes)),
+                   "asking for shared memory");
+    granted_ = bytes;
+  }
+
   CUfunction function = nullptr;
 
  private:
   CudaContext& context_;
   CUmodule module_ = nullptr;
+  unsigned granted_ = 0;
   unsigned max_threads_ = 0;
   unsigned max_shared_bytes_ = 0;
 };
@@ -188,11 +198,7 @@ class CudaProgram : public LoadedProgram {
       functions_.push_back(static_cast<CudaCode*>(word.code)->function);
       threads_.push_back(word.threads);
       shared_bytes_.push_back(word.shared_bytes);
-      if (word.shared_bytes == 0) continue;
-      // More than any code may have unasked.
-      context_.Check(context_.cu.FuncSetAttribute(functions_.back(), CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                                  static_cast<int>(word.shared_bytes)),
-                     "asking for shared memory");
+      static_cast<CudaCode*>(word.code)->AskForShared(word.shared_bytes);
     }
   }
 
@@ -277,9 +283,10 @@ class CudaProgram : public LoadedProgram {
 
   void CaptureWord(std::size_t index) {
     const SlotTable::Word& word = table_.words()[index];
-    CUdeviceptr rows = rows_.address() + word.first_row * sizeof(SlotRow);
-    CUdeviceptr map = map_.address() + word.first_map * sizeof(unsigned);
-    void* parameters[] = {&rows, &map};
+    WordLaunch launch = {};
+    launch.rows = reinterpret_cast<const SlotRow*>(rows_.address() + word.first_row * sizeof(SlotRow));
+    launch.block_slot = reinterpret_cast<const unsigned*>(map_.address() + word.first_map * sizeof(unsigned));
+    void* parameters[] = {&launch};
     context_.Check(context_.cu.LaunchKernel(functions_[index], word.grid, 1, 1, threads_[index], 1, 1, shared_bytes_[index],
                                             context_.stream, parameters, nullptr),
                    "capturing a word");

@@ -106,7 +106,10 @@ class HostProgram : public LoadedProgram {
   void RunWord(std::size_t i, ThreadPool& pool) const {
     const SlotTable::Word& word = table_.words()[i];
     // Idle blocks come last in a word, so they need not even be visited.
-    pool.Run(runners_[i], table_.rows().data() + word.first_row, table_.map().data() + word.first_map, word.busy);
+    WordLaunch launch = {};
+    launch.rows = table_.rows().data() + word.first_row;
+    launch.block_slot = table_.map().data() + word.first_map;
+    pool.Run(runners_[i], launch, word.busy);
   }
 
   ThreadPool& pool_;

@@ -17,7 +17,7 @@ ThreadPool::ThreadPool(unsigned threads) : threads_(threads) {
   // Spinning on a processor that another thread of the pool needs only delays that one.
   spins_ = threads <= std::thread::hardware_concurrency() ? kSpins : 1;
   try {
-    for (unsigned i = 1; i < threads; ++i) helpers_.emplace_back([this] { Help(); });
+    for (unsigned i = 1; i < threads; ++i) helpers_.emplace_back([this, i] { Help(i); });
   } catch (...) {
     Stop();
     throw;
@@ -33,10 +33,10 @@ void ThreadPool::Stop() {
   helpers_.clear();
 }
 
-void ThreadPool::Run(BlockRunner runner, const SlotRow* rows, const unsigned* block_slot, unsigned count) {
+void ThreadPool::Run(BlockRunner runner, const WordLaunch& launch, unsigned count) {
   if (count == 0) return;
   if (count == 1 || threads_ == 1) {
-    runner(rows, block_slot, 0, count);
+    runner(launch, 0, count, 0);
     return;
   }
   const unsigned chunk = std::max(1u, count / (threads_ * kChunksPerThread));
@@ -46,26 +46,24 @@ void ThreadPool::Run(BlockRunner runner, const SlotRow* rows, const unsigned* bl
   cursor_.store(number | kNoChunk, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
   runner_.store(runner, std::memory_order_relaxed);
-  rows_.store(rows, std::memory_order_relaxed);
-  block_slot_.store(block_slot, std::memory_order_relaxed);
+  launch_.store(&launch, std::memory_order_relaxed);
   count_.store(count, std::memory_order_relaxed);
   chunk_.store(chunk, std::memory_order_relaxed);
   chunks_.store(chunks, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
   cursor_.store(number, std::memory_order_release);
   started_.Notify();
-  while (RunChunk()) {
+  while (RunChunk(0)) {
   }
   ended_.Wait(spins_, [&] { return done_.load(std::memory_order_acquire) == chunks; });
 }
 
-bool ThreadPool::RunChunk() {
+bool ThreadPool::RunChunk(unsigned unit) {
   std::uint64_t cursor = cursor_.load(std::memory_order_acquire);
   for (;;) {
     const unsigned next = static_cast<unsigned>(cursor);
     const BlockRunner runner = runner_.load(std::memory_order_relaxed);
-    const SlotRow* rows = rows_.load(std::memory_order_relaxed);
-    const unsigned* block_slot = block_slot_.load(std::memory_order_relaxed);
+    const WordLaunch* launch = launch_.load(std::memory_order_relaxed);
     const unsigned count = count_.load(std::memory_order_relaxed);
     const unsigned chunk = chunk_.load(std::memory_order_relaxed);
     const unsigned chunks = chunks_.load(std::memory_order_relaxed);
@@ -76,13 +74,13 @@ bool ThreadPool::RunChunk() {
       continue;
     }
     const unsigned first = next * chunk;
-    runner(rows, block_slot, first, std::min(count, first + chunk));
+    runner(*launch, first, std::min(count, first + chunk), unit);
     if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == chunks) ended_.Notify();
     return true;
   }
 }
 
-void ThreadPool::Help() {
+void ThreadPool::Help(unsigned unit) {
   std::uint64_t seen = 0;  // number of the last word that this thread helped with
   for (;;) {
     std::uint64_t cursor = 0;
@@ -93,7 +91,7 @@ void ThreadPool::Help() {
     });
     if (stop_.load(std::memory_order_acquire)) return;
     seen = cursor >> 32;
-    while (RunChunk()) {
+    while (RunChunk(unit)) {
     }
   }
 }

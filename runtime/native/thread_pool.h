@@ -14,8 +14,8 @@
 
 namespace wideword {
 
-// Runs the word's physical blocks [first, last).
-using BlockRunner = void (*)(const SlotRow* rows, const unsigned* block_slot, unsigned first, unsigned last);
+// Runs the word's physical blocks [first, last) as thread `unit` of the device.
+using BlockRunner = void (*)(const WordLaunch& launch, unsigned first, unsigned last, unsigned unit);
 
 class ThreadPool {
  public:
@@ -26,11 +26,11 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   // Runs blocks [0, count) and returns when all are done. One caller at a time.
-  void Run(BlockRunner runner, const SlotRow* rows, const unsigned* block_slot, unsigned count);
+  void Run(BlockRunner runner, const WordLaunch& launch, unsigned count);
 
  private:
-  void Help();
-  bool RunChunk();
+  void Help(unsigned unit);
+  bool RunChunk(unsigned unit);
   void Stop();
 
   const unsigned threads_;
@@ -42,8 +42,7 @@ class ThreadPool {
   alignas(64) std::atomic<std::uint64_t> cursor_{kNoChunk};
   alignas(64) std::atomic<unsigned> done_{0};
   alignas(64) std::atomic<BlockRunner> runner_{nullptr};
-  std::atomic<const SlotRow*> rows_{nullptr};
-  std::atomic<const unsigned*> block_slot_{nullptr};
+  std::atomic<const WordLaunch*> launch_{nullptr};
   std::atomic<unsigned> count_{0};
   std::atomic<unsigned> chunk_{1};
   std::atomic<unsigned> chunks_{0};

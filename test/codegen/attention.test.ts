@@ -178,11 +178,11 @@ function suite(kind: WayKind): void {
   });
 }
 
-it('attention asks for shared memory beyond what code can declare, and only then', () => {
-  const askedBy = (k: Kernel): number => emitWord([classOf(k, 'generic')], target).sharedBytes;
-  // Stages of 128 keys, padded, and as many values.
-  expect(askedBy(kernels.get('shared memory that was asked for')!)).toBe(2 * 2 * 128 * (128 + 8) * 2);
-  expect(askedBy(kernels.get('heads of 128')!)).toBe(0);
+it('attention may need more shared memory than code can declare', () => {
+  const neededBy = (k: Kernel): number => emitWord([classOf(k, 'generic')], target).sharedBytes;
+  // Two stages of keys, padded, and as many values.
+  expect(neededBy(kernels.get('shared memory that was asked for')!)).toBe(2 * 2 * 128 * (128 + 8) * 2);
+  expect(neededBy(kernels.get('heads of 128')!)).toBe(2 * 2 * 32 * (128 + 8) * 2);
 });
 
 describe('attention is recognised', () => {

@@ -342,16 +342,16 @@ describe(`the CUDA device${problem ? ` (skipped: ${problem})` : ''}`, () => {
   const itRuns = it.skipIf(problem);
   const header = readFileSync(join(root, 'codegen/prelude/slot.h'), 'utf8');
   const source = `${header}
-    extern "C" __global__ void add(const SlotRow* rows, const unsigned* block_slot) {
-      const unsigned slot = block_slot[blockIdx.x];
+    extern "C" __global__ void add(const __grid_constant__ WordLaunch launch) {
+      const unsigned slot = launch.block_slot[blockIdx.x];
       if (slot == kIdleBlock) return;
-      const SlotRow& row = rows[slot];
+      const SlotRow& row = launch.rows[slot];
       for (unsigned at = row.begin + (blockIdx.x - row.first_block); at < row.end; at += row.blocks) {
         const int i = at * blockDim.x + threadIdx.x;
         if (i < row.size[0]) ((float*)row.operand[2])[i] = ((float*)row.operand[0])[i] + ((float*)row.operand[1])[i];
       }
     }
-    extern "C" __global__ void fault(const SlotRow*, const unsigned*) { *(volatile int*)16 = 1; }`;
+    extern "C" __global__ void fault(const __grid_constant__ WordLaunch) { *(volatile int*)16 = 1; }`;
 
   itRuns('runs active tenants, and zeroes memory', async () => {
     const device = native.openCuda(0);

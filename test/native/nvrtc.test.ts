@@ -11,10 +11,10 @@ const skipped = nvrtc.problem ? ` (skipped: ${nvrtc.problem})` : '';
 
 const slotHeader = readFileSync(join(root, 'codegen/prelude/slot.h'), 'utf8');
 const kernel = `${slotHeader}
-extern "C" __global__ void addRows(const SlotRow* rows, const unsigned* block_slot) {
-  const unsigned slot = block_slot[blockIdx.x];
+extern "C" __global__ void addRows(const __grid_constant__ WordLaunch launch) {
+  const unsigned slot = launch.block_slot[blockIdx.x];
   if (slot == kIdleBlock) return;
-  const SlotRow& row = rows[slot];
+  const SlotRow& row = launch.rows[slot];
   const float* a = (const float*)row.operand[0];
   float* b = (float*)row.operand[1];
   for (unsigned at = row.begin + (blockIdx.x - row.first_block); at < row.end; at += row.blocks) {

@@ -22,21 +22,27 @@ const kernels = `
 #include <atomic>
 #include <chrono>
 #include <thread>
+#include "codegen/prelude/host.h"
 #include "codegen/prelude/slot.h"
+#include "codegen/prelude/share.h"
 
 // The loop that codegen's shim has: physical blocks, and for each the virtual blocks of its slot.
 template <class Body>
-static void forBlocks(const SlotRow* rows, const unsigned* map, unsigned first, unsigned last, Body body) {
+static void forBlocks(const WordLaunch& launch, unsigned first, unsigned last, unsigned unit, Body body) {
+  this_unit = unit;
   for (unsigned block = first; block < last; ++block) {
-    if (map[block] == kIdleBlock) continue;
-    const SlotRow& row = rows[map[block]];
-    for (unsigned at = row.begin + (block - row.first_block); at < row.end; at += row.blocks) body(row, at, block);
+    blockIdx.x = block;
+    const Share share = share_of(launch, block);
+    if (share.first >= share.end) continue;
+    note_begin(launch, share.row);
+    for (unsigned at = share.first; at < share.end; at += share.step) body(launch.rows[share.row], at, block);
+    note_end(launch);
   }
 }
 
 // c = a + b
-extern "C" void add(const SlotRow* rows, const unsigned* map, unsigned first, unsigned last) {
-  forBlocks(rows, map, first, last, [](const SlotRow& row, unsigned at, unsigned) {
+extern "C" void add(const WordLaunch& launch, unsigned first, unsigned last, unsigned unit) {
+  forBlocks(launch, first, last, unit, [](const SlotRow& row, unsigned at, unsigned) {
     const float* a = (const float*)row.operand[0];
     const float* b = (const float*)row.operand[1];
     float* c = (float*)row.operand[2];
@@ -45,8 +51,8 @@ extern "C" void add(const SlotRow* rows, const unsigned* map, unsigned first, un
 }
 
 // b = reversed a: each block reads what another block of the word before wrote.
-extern "C" void reverse(const SlotRow* rows, const unsigned* map, unsigned first, unsigned last) {
-  forBlocks(rows, map, first, last, [](const SlotRow& row, unsigned at, unsigned) {
+extern "C" void reverse(const WordLaunch& launch, unsigned first, unsigned last, unsigned unit) {
+  forBlocks(launch, first, last, unit, [](const SlotRow& row, unsigned at, unsigned) {
     const float* a = (const float*)row.operand[0];
     float* b = (float*)row.operand[1];
     for (int i = at * ${perBlock}; i < (int)(at + 1) * ${perBlock} && i < row.size[0]; ++i) b[i] = a[row.size[0] - 1 - i];
@@ -54,29 +60,29 @@ extern "C" void reverse(const SlotRow* rows, const unsigned* map, unsigned first
 }
 
 // Counts how often each virtual block runs, and marks the physical blocks that run any.
-extern "C" void visit(const SlotRow* rows, const unsigned* map, unsigned first, unsigned last) {
-  forBlocks(rows, map, first, last, [](const SlotRow& row, unsigned at, unsigned block) {
+extern "C" void visit(const WordLaunch& launch, unsigned first, unsigned last, unsigned unit) {
+  forBlocks(launch, first, last, unit, [](const SlotRow& row, unsigned at, unsigned block) {
     ((std::atomic<int>*)row.operand[0])[at].fetch_add(1);
     ((std::atomic<int>*)row.operand[1])[block].store(row.tenant + 1);
   });
 }
 
 // Copies the row itself out, whole.
-extern "C" void dump(const SlotRow* rows, const unsigned* map, unsigned first, unsigned last) {
-  forBlocks(rows, map, first, last, [](const SlotRow& row, unsigned at, unsigned) {
+extern "C" void dump(const WordLaunch& launch, unsigned first, unsigned last, unsigned unit) {
+  forBlocks(launch, first, last, unit, [](const SlotRow& row, unsigned at, unsigned) {
     if (at == row.begin) *(SlotRow*)row.operand[0] = row;
   });
 }
 
 // Takes size[0] milliseconds a virtual block.
-extern "C" void nap(const SlotRow* rows, const unsigned* map, unsigned first, unsigned last) {
-  forBlocks(rows, map, first, last, [](const SlotRow& row, unsigned, unsigned) {
+extern "C" void nap(const WordLaunch& launch, unsigned first, unsigned last, unsigned unit) {
+  forBlocks(launch, first, last, unit, [](const SlotRow& row, unsigned, unsigned) {
     std::this_thread::sleep_for(std::chrono::milliseconds(row.size[0]));
     ++*(int*)row.operand[0];
   });
 }
 
-extern "C" void nothing(const SlotRow*, const unsigned*, unsigned, unsigned) {}
+extern "C" void nothing(const WordLaunch&, unsigned, unsigned, unsigned) {}
 `;
 
 /** The kernels above as a shared library in a folder of their own; call `remove` at the end. */
@@ -89,7 +95,7 @@ export function buildKernels(): {
   const source = join(folder, 'kernels.cc');
   const path = join(folder, 'kernels.so');
   writeFileSync(source, kernels);
-  execFileSync('g++', ['-std=c++17', '-O1', '-shared', '-fPIC', '-I', root, '-o', path, source]);
+  execFileSync('g++', ['-std=c++17', '-O1', '-w', '-shared', '-fPIC', '-I', root, '-o', path, source]);
   return { path, folder, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 

@@ -466,8 +466,9 @@ API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsign
   node.entry = function->entry;
   node.grid = x;
   node.threads = threads;
-  node.rows = *(Address*)parameters[0];
-  node.map = *(Address*)parameters[1];
+  const WordLaunch& launch = *(const WordLaunch*)parameters[0];
+  node.rows = (Address)launch.rows;
+  node.map = (Address)launch.block_slot;
   stream->nodes[stream->node_count++] = node;
   return SUCCESS;
 }

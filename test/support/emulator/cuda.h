@@ -7,7 +7,12 @@
 #define __launch_bounds__(threads)
 #define __restrict__
 
-#define ASKED_SHARED(type, name) __shared__ type name
+#define WORD_LAUNCH const WordLaunch&
+#define BLOCK_SHARED(type, name) __shared__ type name
+
+// Its clock counts what threads ask for the time.
+static unsigned long long nanoseconds() { static unsigned long long now; return ++now; }
+static unsigned unit_index() { return 0; }
 
 struct float2 { float x, y; };
 static float2 make_float2(float x, float y) { return {x, y}; }
@@ -30,8 +35,7 @@ template <typename T> UNSEEN static T exchange(T value, unsigned from) {
 }
 }  // namespace emulated
 
-static int blockDim_x;
-static void __syncthreads() { emulated::block_barrier.wait(blockDim_x, true); }
+static void __syncthreads() { emulated::block_barrier.wait(emulated::present, true); }
 static void __syncwarp() { emulated::warp_barriers[threadIdx.x / 32].wait(32, true); }
 template <int THREADS> static void sync_group(int group) {
   if (THREADS == 32) __syncwarp();

@@ -175,7 +175,7 @@ async function build(sources: readonly WordSource[], watch: Watch): Promise<stri
   const text = [
     // In this order: the emulation knows slots, and scalar helpers need its keywords.
     ...[prelude('slot.h'), read('fibers.h'), read('cuda.h')],
-    ...['scalar.h', 'block.h', 'vector.h', 'mma.h', 'attention.h'].map(prelude),
+    ...['scalar.h', 'share.h', 'block.h', 'vector.h', 'mma.h', 'attention.h'].map(prelude),
     read('main.h'),
     ...sources.flatMap(({ entry, source }, n) => [
       `namespace word_${n} {`,

@@ -127,13 +127,16 @@ struct Barrier {
   unsigned generation = 0;
   Order order[2];  // in turns, as a fast thread may be at the next barrier before a slow one has left this
 
+  UNSEEN void open() {
+    arrived = 0;
+    generation++;
+  }
   UNSEEN void wait(int count, bool orders_memory) {
     const unsigned now = generation;
     if (orders_memory) order[now % 2].release();
     progress++;
     if (++arrived == count) {
-      arrived = 0;
-      generation++;
+      open();
     } else {
       while (generation == now) yield();
     }
@@ -141,11 +144,13 @@ struct Barrier {
     if (orders_memory) order[now % 2].acquire();
   }
 };
+// Threads of the block that have not ended: only these are waited for where the whole block meets.
+static int present;
 static Barrier block_barrier, group_barriers[16], warp_barriers[kMaxThreads / 32];
 
-static void (*body)(const SlotRow*, const unsigned*);
-static const SlotRow* body_rows;
-static const unsigned* body_map;
+using Entry = void (*)(const WordLaunch&);
+static Entry body;
+static const WordLaunch* body_launch;
 
 UNSEEN static void start() {
 #if defined(__SANITIZE_ADDRESS__)
@@ -155,10 +160,11 @@ UNSEEN static void start() {
   scheduler.stack = (char*)bottom;
 #endif
   between_blocks.acquire();
-  body(body_rows, body_map);
+  body(*body_launch);
   between_blocks.release();
   fibers[threadIdx.x].done = true;
   progress++;
+  if (--present > 0 && block_barrier.arrived == present) block_barrier.open();
   for (;;) yield();
 }
 
@@ -168,11 +174,12 @@ UNSEEN static unsigned random_below(unsigned n) {
 }
 
 // Runs one block of `threads` threads.
-UNSEEN static void run_block(void (*entry)(const SlotRow*, const unsigned*), const SlotRow* rows, const unsigned* map, unsigned block, int threads) {
+UNSEEN static void run_block(Entry entry, const WordLaunch& launch, unsigned block, int threads) {
   if (threads > kMaxThreads) fail("too many threads");
   for (char* at = __start_block_shared; at < __stop_block_shared; at++) *at = (char)0xff;
-  body = entry, body_rows = rows, body_map = map;
+  body = entry, body_launch = &launch;
   blockIdx.x = block;
+  present = threads;
   block_barrier = Barrier();
   for (Barrier& b : group_barriers) b = Barrier();
   for (Barrier& b : warp_barriers) b = Barrier();

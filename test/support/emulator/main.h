@@ -8,7 +8,7 @@
 
 namespace emulated {
 struct Code {
-  void (*entry)(const SlotRow*, const unsigned*);
+  Entry entry;
   int threads;
 };
 
@@ -70,8 +70,18 @@ static int run(const Code* codes) {
       const unsigned at = random_below(b + 1);
       order[b] = order[at], order[at] = b;
     }
-    blockDim_x = code.threads;
-    for (unsigned b = 0; b < grid; b++) run_block(code.entry, rows, map, order[b], code.threads);
+    // As a part of a program, or issued by itself.
+    WordLaunch launch = {rows, map, nullptr, slots, grid, {}};
+    if (slots <= kMaxIssued && random_below(2) == 0) {
+      launch.block_slot = nullptr;
+      for (unsigned s = 0; s < slots; s++) launch.slot[s] = {s, rows[s].first_block, rows[s].begin, rows[s].end};
+    }
+    BlockTime* times = (BlockTime*)calloc(grid, sizeof *times);
+    if (random_below(4) == 0) launch.times = times;
+    for (unsigned b = 0; b < grid; b++) run_block(code.entry, launch, order[b], code.threads);
+    for (unsigned b = 0; b < grid && launch.times; b++)
+      if (times[b].begin == 0 || times[b].end <= times[b].begin || times[b].row != map[b]) fail("a block's time is missing");
+    free(times);
     for (unsigned s = 0; s < slots; s++) {
       for (unsigned n = 0; n < counts[s]; n++) {
         Part& p = parts[s * kMaxOperands + n];
