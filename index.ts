@@ -26,7 +26,7 @@ export {
   type ProgramStats,
   type TimeMode,
 } from './driver/device.ts';
-export type { BlockOptions, BlockTime, KernelBlocks } from './driver/measure_blocks.ts';
+export type { BlockOptions, KernelBlocks } from './driver/measure_blocks.ts';
 export {
   type CompileOptions,
   compileModel,
@@ -38,6 +38,7 @@ export type { BadCandidate, TunedKernel, TuneOptions, TuneResult } from './drive
 export type { WidthTimes } from './driver/tuning.ts';
 export { makeTensor, type Tensor, type TypedArray, tensorOf, toNumbers } from './ir/tensor.ts';
 export { type DType, formatType, type TensorType } from './ir/types.ts';
+export type { Measurement } from './passes/block_time.ts';
 export type { Together } from './runtime/native.ts';
 export { RequestError, type RoundResult, type Tensors } from './runtime/program.ts';
 export { MissingToolchain } from './runtime/toolchain.ts';

@@ -7,7 +7,7 @@ import { emitWord } from '../codegen/word.ts';
 import { InputError } from '../compiler/errors.ts';
 import { convertPrecision, readModel, simplify, typeGraph } from '../compiler/index.ts';
 import { printGraph } from '../compiler/print.ts';
-import { classesOf, distinctCodes } from '../driver/code.ts';
+import { classesOf, distinctCodes, prepareCode, resourcesOf } from '../driver/code.ts';
 import { link, linkWithKernels } from '../driver/device.ts';
 import {
   type Model,
@@ -19,18 +19,20 @@ import {
 } from '../driver/model.ts';
 import type { Item } from '../ir/item.ts';
 import type { Module } from '../ir/module.ts';
+import { blocksPerUnit } from '../ir/occupancy.ts';
 import { printModule } from '../ir/print_module.ts';
 import { printProgram } from '../ir/print_program.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { runPass } from '../passes/index.ts';
 import { linkModules } from '../passes/link.ts';
+import { CodeCache } from '../runtime/cache.ts';
 import { loadNative } from '../runtime/native.ts';
 import { cudaToolchain } from '../runtime/toolchain.ts';
-import { exitCodes } from './output.ts';
+import { exitCodes, table } from './output.ts';
 import { parseModelSpec, readTenants, type Shapes } from './tenants.ts';
 
-export const stages = ['graph', 'kernel', 'word', 'cuda', 'ptx'] as const;
+export const stages = ['graph', 'kernel', 'word', 'cuda', 'ptx', 'resources'] as const;
 export type Stage = (typeof stages)[number];
 
 /** The passes that a model goes through, in order, before code is emitted; `lower` is before all of them. */
@@ -67,6 +69,7 @@ export async function dump(specs: readonly string[], options: DumpOptions): Prom
     .with('word', () => dumpWords)
     .with('cuda', () => dumpSource)
     .with('ptx', () => dumpPtx)
+    .with('resources', () => dumpResources)
     .exhaustive();
   await print(specs, options);
   return exitCodes.ok;
@@ -146,6 +149,26 @@ async function dumpPtx(specs: readonly string[], options: DumpOptions): Promise<
     const { image } = await native.compileCuda(source, options.target.replace('sm_', 'compute_'));
     console.log(Buffer.from(image).toString('utf8').replace(/\0+$/, ''));
   }
+}
+
+/** What the compiled code of every distinct word takes of a multiprocessor, and how many of its blocks one holds. */
+async function dumpResources(specs: readonly string[], options: DumpOptions): Promise<void> {
+  const target = targetOf(options.target);
+  if (target.kind !== 'cuda')
+    throw new InputError('--stage resources needs a CUDA target, such as --target sm_90');
+  const tenants = await sourceTenants(specs, options);
+  const { words } = link(tenants, options.target, options.tier);
+  const { code } = await prepareCode(words, tenants, options.target, new CodeCache());
+  const ready = new Map(code.map((c) => [c.key, c]));
+  const rows: (string | number)[][] = [];
+  for (const key of distinctCodes(words).keys()) {
+    const mine = ready.get(key)!;
+    const r = await resourcesOf(mine);
+    const held = blocksPerUnit(r, target);
+    rows.push([mine.entry, r.threads, r.registers, r.sharedBytes, r.localBytes, held]);
+  }
+  const head = ['code', 'threads', 'registers', 'shared bytes', 'local bytes', 'blocks a multiprocessor'];
+  console.log(table([head, ...rows]));
 }
 
 async function wordSources(specs: readonly string[], options: DumpOptions) {

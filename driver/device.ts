@@ -9,6 +9,7 @@ import { coalesce, type TierChoice, tiers, timeMultiplexed } from '../passes/coa
 import { CodeCache } from '../runtime/cache.ts';
 import { loadNative, type NativeDevice, type NativeFunction, type Together } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
+import { BlockTable } from './block_table.ts';
 import { type CodeResult, type Progress, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
 import { type BlockOptions, type KernelBlocks, measureBlocks } from './measure_blocks.ts';
 import type { Model } from './model.ts';
@@ -118,16 +119,16 @@ export class Device {
 
   /**
    * Measures schedules of the models' kernels on this device and keeps the best of each in the cache, for programs loaded and artefacts
-   * saved from then on; programs that are loaded stay as they are. The device should have nothing else to do. Throws InputError for a
+   * saved from then on; programs that are loaded stay as they are. Of those it also keeps the times on fewer blocks (`measureBlocks`). The device should have nothing else to do. Throws InputError for a
    * model that came from an artefact, RangeError for widths that are no positive integers.
    */
   tune(models: readonly Model[], options: TuneOptions = {}): Promise<TuneResult> {
-    return tuneKernels(this.native, models, this.cache, this.#tuningTable(), options);
+    return tuneKernels(this.native, models, this.cache, this.#tuningTable(), this.#blockTable(), options);
   }
 
   /**
-   * Measures how long kernels of the models take on fewer physical blocks than they have virtual ones (constraining). The device should
-   * have nothing else to do. Throws InputError for a model that came from an artefact, RangeError for numbers that are no positive
+   * Measures how long kernels of the models take on fewer physical blocks than they have virtual ones (constraining), and keeps it in the
+   * cache (with the default numbers of blocks and width), for plans of wide words. The device should have nothing else to do. Throws InputError for a model that came from an artefact, RangeError for numbers that are no positive
    * integers.
    */
   async measureBlocks(models: readonly Model[], options: BlockOptions = {}): Promise<KernelBlocks[]> {
@@ -135,11 +136,16 @@ export class Device {
     for (const n of [...blocks, width])
       if (!Number.isInteger(n) || n < 1) throw new RangeError(`expected a whole number from 1, not ${n}`);
     const table = tuning ? this.#tuningTable() : undefined;
-    return measureBlocks(this.native, models, this.cache, table, options);
+    return measureBlocks(this.native, models, this.cache, table, this.#blockTable(), options);
   }
 
   #tuningTable(): TuningTable {
     return new TuningTable(this.cache.dir, this.target, tunedDevice(this.native));
+  }
+
+  #blockTable(): BlockTable {
+    const { target, units } = this.native;
+    return new BlockTable(this.cache.dir, target, tunedDevice(this.native), units);
   }
 
   async #loaded(ready: ReadyCode): Promise<NativeFunction> {

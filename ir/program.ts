@@ -5,6 +5,7 @@
 import type { KernelClass, Tier } from './class.ts';
 import type { Tensor } from './tensor.ts';
 import type { TensorType } from './types.ts';
+import type { Work } from './work.ts';
 
 /** A range of one of a tenant's two buffers: its weights (read only), or its arena (inputs, outputs, all between). */
 export interface Place {
@@ -29,6 +30,8 @@ export interface Task {
   readonly sizes: readonly number[];
   /** Virtual blocks. */
   readonly blocks: number;
+  /** What it takes, as far as its kernel says. */
+  readonly work: Work;
   /** Inputs, then outputs. */
   readonly operands: readonly Place[];
   /** The model's nodes it came from. */

@@ -4,12 +4,13 @@
  */
 import { InputError } from '../../compiler/errors.ts';
 import { type DeviceKind, openDevice } from '../../driver/device.ts';
-import { type BlockTime, type KernelBlocks, plateau } from '../../driver/measure_blocks.ts';
+import { type KernelBlocks, plateau } from '../../driver/measure_blocks.ts';
 import type { Precision } from '../../driver/model.ts';
 import { attentionOf } from '../../ir/attention.ts';
 import { contractionOf } from '../../ir/contraction.ts';
 import { costOf } from '../../ir/cost.ts';
 import type { Kernel } from '../../ir/kernel.ts';
+import type { Measurement } from '../../passes/block_time.ts';
 import { exitCodes, formatMs, progressBar, table } from '../output.ts';
 import type { Shapes } from '../tenants.ts';
 import { CheckFailed } from './check.ts';
@@ -137,10 +138,10 @@ function toText({ device, model, precision, width, tuning, kernels }: Report): s
   ].join('\n');
 }
 
-const inPart = ({ times, virtualBlocks }: KernelBlocks): readonly BlockTime[] =>
+const inPart = ({ times, virtualBlocks }: KernelBlocks): readonly Measurement[] =>
   times.filter((t) => t.blocks < virtualBlocks);
 
-function at(times: readonly BlockTime[], blocks: number): string {
+function at(times: readonly Measurement[], blocks: number): string {
   const found = times.find((t) => t.blocks === blocks);
   return found ? formatMs(found.milliseconds) : '';
 }
