@@ -34,6 +34,7 @@ export {
   type ModelPort,
   type Precision,
 } from './driver/model.ts';
+export type { WordKind } from './driver/plan.ts';
 export type { BadCandidate, TunedKernel, TuneOptions, TuneResult } from './driver/tune.ts';
 export type { WidthTimes } from './driver/tuning.ts';
 export { makeTensor, type Tensor, type TypedArray, tensorOf, toNumbers } from './ir/tensor.ts';

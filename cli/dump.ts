@@ -8,7 +8,6 @@ import { InputError } from '../compiler/errors.ts';
 import { convertPrecision, readModel, simplify, typeGraph } from '../compiler/index.ts';
 import { printGraph } from '../compiler/print.ts';
 import { classesOf, distinctCodes, prepareCode, resourcesOf } from '../driver/code.ts';
-import { link, linkWithKernels } from '../driver/device.ts';
 import {
   type Model,
   type Precision,
@@ -17,6 +16,7 @@ import {
   scheduleModule,
   targetPasses,
 } from '../driver/model.ts';
+import { link, linkWithKernels, type WordKind } from '../driver/plan.ts';
 import type { Item } from '../ir/item.ts';
 import type { Module } from '../ir/module.ts';
 import { blocksPerUnit } from '../ir/occupancy.ts';
@@ -54,6 +54,7 @@ export interface DumpOptions {
   readonly precision?: Precision;
   readonly shape: Shapes;
   readonly tier: TierChoice;
+  readonly words?: WordKind;
 }
 
 export async function dump(specs: readonly string[], options: DumpOptions): Promise<number> {
@@ -128,9 +129,7 @@ async function dumpAfter(
 }
 
 async function dumpWords(specs: readonly string[], options: DumpOptions): Promise<void> {
-  console.log(
-    printProgram(linkWithKernels(await sourceTenants(specs, options), options.target, options.tier)),
-  );
+  console.log(printProgram(linkWithKernels(await sourceTenants(specs, options), options.target, options)));
 }
 
 /** The code of every distinct word, without the prelude that all share after the first. */
@@ -157,7 +156,7 @@ async function dumpResources(specs: readonly string[], options: DumpOptions): Pr
   if (target.kind !== 'cuda')
     throw new InputError('--stage resources needs a CUDA target, such as --target sm_90');
   const tenants = await sourceTenants(specs, options);
-  const { words } = link(tenants, options.target, options.tier);
+  const { words } = link(tenants, options.target, options);
   const { code } = await prepareCode(words, tenants, options.target, new CodeCache());
   const ready = new Map(code.map((c) => [c.key, c]));
   const rows: (string | number)[][] = [];
@@ -173,7 +172,7 @@ async function dumpResources(specs: readonly string[], options: DumpOptions): Pr
 
 async function wordSources(specs: readonly string[], options: DumpOptions) {
   const tenants = await sourceTenants(specs, options);
-  const { words } = link(tenants, options.target, options.tier);
+  const { words } = link(tenants, options.target, options);
   const models = tenants.map((t) => t.model);
   return [...distinctCodes(words).values()].map((word) =>
     emitWord(classesOf(word, models, options.target), targetOf(options.target)),

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../compiler/errors.ts';
+import { wordKinds } from '../driver/plan.ts';
 import { cudaTargets } from '../ir/target.ts';
 import { generated } from '../models/index.ts';
 import { benchConstrain } from './bench/constrain.ts';
@@ -69,6 +70,13 @@ const shapes = () =>
   )
     .argParser(shape)
     .default({}, 'none');
+const words = () =>
+  new Option(
+    '--words <kind>',
+    'of one class each, or of unlike classes side by side where that is expected to pay',
+  )
+    .choices(wordKinds)
+    .default('coalesced');
 const tuning = () => new Option('--no-tuning', 'default schedules, whatever `wideword tune` found');
 const replicas = () =>
   new Option('--replicas <n>', 'tenants for each model, each with weights of its own')
@@ -111,6 +119,7 @@ command
     positiveNumber,
   )
   .addOption(tier())
+  .addOption(words())
   .addOption(tuning())
   .option('--rounds <n>', 'rounds to time', integer, 20)
   .option('--seed <n>', 'of the random inputs where there is no test data', integer, 1)
@@ -136,6 +145,7 @@ command
   .addOption(precision())
   .addOption(shapes())
   .addOption(tier('generic'))
+  .addOption(words())
   .addHelpText('after', '\nExample:\n  $ wideword dump mlp.onnx --stage kernel')
   .action(async (models, options) => {
     exitCode = await dump(models, options);
@@ -169,6 +179,7 @@ command
   .addOption(replicas())
   .addOption(shapes())
   .addOption(tier('generic'))
+  .addOption(words())
   .addOption(tuning())
   .option('--json', 'print one JSON object', false)
   .addHelpText('after', '\nExample:\n  $ wideword compile mlp.onnx*8 --target host,sm_90 -o mlp.wwa')
@@ -193,7 +204,7 @@ const benchCommand = command
   )
   .option(
     '--mode <modes>',
-    'turn: one after another; space: a stream a tenant; coalesced: one program of all',
+    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide: so, with unlike kernels side by side',
     parser((text) => parseModes(text)),
     parseModes('turn,space,coalesced'),
   )

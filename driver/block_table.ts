@@ -10,7 +10,8 @@ import type { Tier } from '../ir/class.ts';
 import type { Resources } from '../ir/occupancy.ts';
 import type { Task } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
-import { type BlockCurve, estimateCurve, fitCurve, type Measurement } from '../passes/block_time.ts';
+import { estimateCurve, fitCurve, type Measurement } from '../passes/block_time.ts';
+import type { TaskTime } from '../passes/pack.ts';
 import { cpuIdentity } from '../runtime/toolchain.ts';
 import { type Measured, Measurements } from './measurements.ts';
 
@@ -27,14 +28,6 @@ export interface BlockEntry extends Measured {
   readonly times: readonly Measurement[];
   /** What its code took, on a GPU. */
   readonly resources?: Resources;
-}
-
-/** What is known of a task before it runs. */
-export interface TaskTime {
-  readonly curve: BlockCurve;
-  readonly resources: Resources;
-  /** False if all is an estimate. */
-  readonly measured: boolean;
 }
 
 /** The table of one target. */

@@ -97,6 +97,8 @@ export interface Tenant {
 export interface WordPlan {
   readonly tenants: readonly Tenant[];
   readonly words: readonly Word[];
+  /** Milliseconds that each word is expected to take, if it was planned by that. */
+  readonly predicted?: readonly number[];
 }
 
 /** A plan with all that is needed to print it, check it and run it: the target, and the kernels of its classes by key. */
@@ -107,3 +109,6 @@ export interface Program extends WordPlan {
 
 /** What identifies the code of a word: its tier and its classes in order. */
 export const codeKey = (word: Pick<Word, 'tier' | 'classes'>): string => word.classes.join('+');
+
+/** The classes in such a key. */
+export const classesIn = (key: string): string[] => key.split('+');

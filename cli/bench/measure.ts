@@ -3,16 +3,17 @@
  * afterwards; then the modes take turns, so that whatever drifts (clocks, other users of the machine) hits all of them alike.
  */
 import type { Device, Program } from '../../driver/device.ts';
+import type { WordKind } from '../../driver/plan.ts';
 import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Together } from '../../runtime/native.ts';
 import type { RoundResult } from '../../runtime/program.ts';
 import { median } from '../output.ts';
 import { checkAgainst, checkSameBits } from './check.ts';
-import { type KernelTime, kernelTimes, roundCost } from './kernels.ts';
+import { type KernelTime, kernelTimes, roundCost, type WordTime, wordTimes } from './kernels.ts';
 import type { BenchTenant, Reference } from './tenants.ts';
 
-/** How tenants share the device: one after another, each on a stream of its own, or as the words of one program. */
-export const modes = ['turn', 'space', 'coalesced'] as const;
+/** How tenants share the device: one after another, each on a stream of its own, or as the words of one program, of one class or wide. */
+export const modes = ['turn', 'space', 'coalesced', 'wide'] as const;
 export type Mode = (typeof modes)[number];
 
 export interface MeasureOptions {
@@ -46,6 +47,10 @@ export interface Measured {
   readonly figures: readonly Figure[];
   /** The kernels of the widest mode that was asked for, slowest first. */
   readonly kernels: readonly KernelTime[];
+  /** The wide words in order, if there are any. */
+  readonly words: readonly WordTime[];
+  /** What could not be done as asked. */
+  readonly notes: readonly string[];
 }
 
 interface Run {
@@ -63,8 +68,8 @@ export async function measure(
 ): Promise<Measured> {
   const { tier, width, tuning = true } = options;
   const programs: Program[] = [];
-  const load = async (mine: readonly BenchTenant[]): Promise<Program> => {
-    const program = await device.load(mine, { tier, tuning, ...(width !== undefined && { width }) });
+  const load = async (mine: readonly BenchTenant[], words: WordKind = 'coalesced'): Promise<Program> => {
+    const program = await device.load(mine, { tier, tuning, words, ...(width !== undefined && { width }) });
     programs.push(program);
     return program;
   };
@@ -72,8 +77,10 @@ export async function measure(
     const alone: Program[] = [];
     for (const t of tenants) alone.push(await load([t]));
     const all = options.modes.includes('coalesced') ? [await load(tenants)] : [];
+    const wide = options.modes.includes('wide') ? [await load(tenants, 'wide')] : [];
     const runs = options.modes.map((mode): Run => {
-      if (mode === 'coalesced') return { mode, programs: all, together: 'in turn' };
+      if (mode === 'coalesced' || mode === 'wide')
+        return { mode, programs: mode === 'wide' ? wide : all, together: 'in turn' };
       return { mode, programs: alone, together: mode === 'turn' ? 'in turn' : 'side by side' };
     });
     const expected = await runAlone(alone, tenants);
@@ -95,6 +102,8 @@ export async function measure(
         ...cost,
       })),
       kernels: await kernelTimes(all.length > 0 ? all : alone, tenants, device.target),
+      words: (await Promise.all(wide.map(wordTimes))).flat(),
+      notes: wide.flatMap((p) => p.plan.notes),
     };
   } finally {
     for (const program of programs) program.close();
