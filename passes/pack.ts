@@ -123,6 +123,10 @@ function wordOf({ parts, loads, tier, blocks, code: { classes } }: Draft): Word 
   return { tier, classes, slots: slots.map((s) => s.slot) };
 }
 
+const areaOf = (loads: readonly Load[]): number => loads.reduce((sum, l) => sum + area(l), 0);
+
+const nothing: Resources = { threads: 1, registers: 0, sharedBytes: 0 };
+
 type Sets = { readonly [T in Tier]: readonly (readonly string[])[] };
 
 class Packer {
@@ -147,7 +151,8 @@ class Packer {
     for (const task of new Set(tenants.flatMap((t) => t.model.tasks)))
       for (const t of ['generic', 'specialised'] as const)
         this.#resources.set(task.classes[t], this.#time(task, t).resources);
-    this.known = { target, resourcesOf: (key) => this.#resources.get(key)! };
+    // A given code may have classes of other tenants, which say nothing of what it takes.
+    this.known = { target, resourcesOf: (key) => this.#resources.get(key) ?? nothing };
     this.#codes = {
       generic: new FusedCodes(this.known, sets?.generic),
       specialised: new FusedCodes(this.known, sets?.specialised),
@@ -202,23 +207,23 @@ class Packer {
     const whole = this.#draft([...word.parts, ...members]);
     if (!whole) return undefined;
     // The joined word with what it saves; undefined if that is too little.
-    const gained = (joined: Draft, alone: Draft): Draft | undefined => {
-      const gain = word.milliseconds + alone.milliseconds - joined.milliseconds;
+    const gained = (joined: Draft, otherwise: number): Draft | undefined => {
+      const gain = word.milliseconds + otherwise - joined.milliseconds;
       return gain >= leastGain * joined.milliseconds ? { ...joined, saved: word.saved + gain } : undefined;
     };
     const most = word.milliseconds * (1 + tolerated);
     if (whole.milliseconds > most) {
       const cut = this.#cut(word, whole, members);
       const joined = cut && this.#draft([...word.parts, ...cut]);
-      const found = joined && joined.milliseconds <= most && gained(joined, this.#draft(cut)!);
+      // What is left of the task takes less by the work that is done, more or less.
+      const found = joined && joined.milliseconds <= most && gained(joined, areaOf(this.#draft(cut)!.loads));
       if (found) return found;
     }
-    return gained(whole, this.#draft(members)!);
+    return gained(whole, this.#draft(members)!.milliseconds);
   }
 
   /** As many blocks of each part as the device has time for beside a word; undefined if that is next to none of them, or all. */
   #cut(word: Draft, whole: Draft, members: readonly Part[]): Part[] | undefined {
-    const areaOf = (loads: readonly Load[]): number => loads.reduce((sum, l) => sum + area(l), 0);
     // As long as they are on the code that the joined word would run on.
     const own = areaOf(whole.loads.slice(0, word.parts.length));
     const theirs = areaOf(whole.loads.slice(word.parts.length));
