@@ -1,188 +1,12 @@
 #include "runtime/native/cuda_device.h"
 
-#include <algorithm>
-#include <stdexcept>
-
-#include "runtime/native/cuda_image.h"
+#include "runtime/native/cuda_issuer.h"
+#include "runtime/native/cuda_parts.h"
 #include "runtime/native/slot_table.h"
 
 namespace wideword {
 
 namespace {
-
-// The device's context, current on its thread as long as this lives, and its stream.
-class CudaContext {
- public:
-  CudaContext(const CudaDriver& opened, int ordinal) : driver(opened), cu(opened.cu) {
-    Check(cu.DeviceGet(&device_, ordinal), "getting the CUDA device");
-    Check(cu.DeviceGetAttribute(&max_shared_bytes, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, device_),
-          "asking for the CUDA device's properties");
-    CUcontext context = nullptr;
-    Check(cu.DevicePrimaryCtxRetain(&context, device_), "making the CUDA context");
-    try {
-      Check(cu.CtxSetCurrent(context), "entering the CUDA context");
-      Check(cu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING), "making the CUDA stream");
-    } catch (...) {
-      Leave();
-      throw;
-    }
-  }
-  ~CudaContext() {
-    cu.StreamDestroy(stream);
-    Leave();
-  }
-  CudaContext(const CudaContext&) = delete;
-  CudaContext& operator=(const CudaContext&) = delete;
-
-  // Every call's result comes through here. After an error that ruined the context, all that follows fails with that
-  // first reason rather than with what it led to.
-  void Check(CUresult result, const char* doing) {
-    if (result == CUDA_SUCCESS) return;
-    const std::string message = std::string(doing) + " failed: " + driver.Describe(result);
-    if (fault_.empty() && CudaDriver::IsFatal(result)) fault_ = message;
-    throw std::runtime_error(fault_.empty() ? message : "the CUDA device cannot be used any more: " + fault_);
-  }
-  void CheckUsable() const {
-    if (!fault_.empty()) throw std::runtime_error("the CUDA device cannot be used any more: " + fault_);
-  }
-  bool faulty() const { return !fault_.empty(); }
-
-  void Wait() { Check(cu.StreamSynchronize(stream), "waiting for the CUDA device"); }
-
-  const CudaDriver& driver;
-  const CudaFunctions& cu;
-  CUstream stream = nullptr;
-  // The most shared memory that a block can ask for, in bytes.
-  int max_shared_bytes = 0;
-
- private:
-  void Leave() {
-    cu.CtxSetCurrent(nullptr);
-    cu.DevicePrimaryCtxRelease(device_);
-  }
-  CUdevice device_ = 0;
-  std::string fault_;
-};
-
-// Memory of our own: slot rows and block maps.
-class CudaTable {
- public:
-  CudaTable(CudaContext& context, std::size_t bytes) : context_(context), bytes_(bytes) {
-    context_.Check(context_.cu.MemAlloc(&address_, bytes), "allocating a slot table");
-  }
-  ~CudaTable() {
-    // Rows hold the tenants' addresses.
-    context_.cu.MemsetD8Async(address_, 0, bytes_, context_.stream);
-    context_.cu.StreamSynchronize(context_.stream);
-    context_.cu.MemFree(address_);
-  }
-  CudaTable(const CudaTable&) = delete;
-  CudaTable& operator=(const CudaTable&) = delete;
-
-  void Upload(const void* data) {
-    context_.Check(context_.cu.MemcpyHtoDAsync(address_, data, bytes_, context_.stream), "writing a slot table");
-  }
-  CUdeviceptr address() const { return address_; }
-
- private:
-  CudaContext& context_;
-  const std::size_t bytes_;
-  CUdeviceptr address_ = 0;
-};
-
-class CudaEvent {
- public:
-  explicit CudaEvent(CudaContext& context) : context_(context) {
-    context_.Check(context_.cu.EventCreate(&event_, CU_EVENT_DEFAULT), "making a CUDA event");
-  }
-  ~CudaEvent() { context_.cu.EventDestroy(event_); }
-  CudaEvent(const CudaEvent&) = delete;
-  CudaEvent& operator=(const CudaEvent&) = delete;
-
-  // While capturing: a node that records the event each time the graph runs.
-  void Capture() {
-    context_.Check(context_.cu.EventRecordWithFlags(event_, context_.stream, CU_EVENT_RECORD_EXTERNAL),
-                   "capturing a CUDA event");
-  }
-  void Record(CUstream stream) {
-    context_.Check(context_.cu.EventRecordWithFlags(event_, stream, CU_EVENT_RECORD_DEFAULT), "recording a CUDA event");
-  }
-  // What is put into the stream from now on waits for what was there when the event was recorded.
-  void HoldUp(CUstream stream) {
-    context_.Check(context_.cu.StreamWaitEvent(stream, event_, CU_EVENT_WAIT_DEFAULT), "joining CUDA streams");
-  }
-  // Since another event; both have come to pass.
-  double MillisecondsSince(const CudaEvent& start) const {
-    float milliseconds = 0;
-    context_.Check(context_.cu.EventElapsedTime(&milliseconds, start.event_, event_), "timing a program");
-    return milliseconds;
-  }
-
- private:
-  CudaContext& context_;
-  CUevent event_ = nullptr;
-};
-
-// A stream beside the device's own, and the end of what runs on it.
-class CudaSideStream {
- public:
-  explicit CudaSideStream(CudaContext& context) : end(context), context_(context) {
-    context_.Check(context_.cu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING), "making a CUDA stream");
-  }
-  ~CudaSideStream() { context_.cu.StreamDestroy(stream); }
-  CudaSideStream(const CudaSideStream&) = delete;
-  CudaSideStream& operator=(const CudaSideStream&) = delete;
-
-  CUstream stream = nullptr;
-  CudaEvent end;
-
- private:
-  CudaContext& context_;
-};
-
-class CudaCode : public LoadedCode {
- public:
-  CudaCode(CudaContext& context, const std::string& image, const std::string& entry) : context_(context) {
-    CheckCudaImage(image);
-    context_.Check(context_.cu.ModuleLoadData(&module_, image.c_str()), "loading CUDA code");
-    try {
-      const std::string doing = "finding " + entry + " in CUDA code";
-      context_.Check(context_.cu.ModuleGetFunction(&function, module_, entry.c_str()), doing.c_str());
-      int threads = 0;
-      context_.Check(context_.cu.FuncGetAttribute(&threads, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, function),
-                     "asking for a CUDA function's limits");
-      max_threads_ = static_cast<unsigned>(threads);
-      int own = 0;
-      context_.Check(context_.cu.FuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function),
-                     "asking for a CUDA function's limits");
-      max_shared_bytes_ = static_cast<unsigned>(std::max(0, context_.max_shared_bytes - own));
-    } catch (...) {
-      context_.cu.ModuleUnload(module_);
-      throw;
-    }
-  }
-  ~CudaCode() override { context_.cu.ModuleUnload(module_); }
-  unsigned max_threads() const override { return max_threads_; }
-  unsigned max_shared_bytes() const override { return max_shared_bytes_; }
-
-  // Before a launch with so much shared memory beside what the code declares.
-  void AskForShared(unsigned bytes) {
-    if (bytes <= granted_) return;
-    context_.Check(context_.cu.FuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                                static_cast<int>(bytes)),
-                   "asking for shared memory");
-    granted_ = bytes;
-  }
-
-  CUfunction function = nullptr;
-
- private:
-  CudaContext& context_;
-  CUmodule module_ = nullptr;
-  unsigned granted_ = 0;
-  unsigned max_threads_ = 0;
-  unsigned max_shared_bytes_ = 0;
-};
 
 // The words as one graph. What differs between rounds is in the slot table, so it is captured and instantiated once.
 class CudaProgram : public LoadedProgram {
@@ -364,6 +188,11 @@ class CudaBackend : public Backend {
   std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) override {
     context_.CheckUsable();
     return std::make_unique<CudaProgram>(context_, words);
+  }
+
+  std::unique_ptr<Issuer> MakeIssuer(unsigned marks) override {
+    context_.CheckUsable();
+    return MakeCudaIssuer(context_, marks);
   }
 
   double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) override {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/native/backend.h"
+#include "runtime/native/engine.h"
 #include "runtime/native/executor.h"
 
 namespace wideword {
@@ -40,6 +41,19 @@ struct Program {
   std::vector<unsigned> tenants;  // ascending, without repeats
   std::vector<std::shared_ptr<Memory>> memories;
   std::vector<std::shared_ptr<Code>> codes;
+};
+
+// An issue engine and what it works with.
+struct EngineRef {
+  ~EngineRef();
+  std::shared_ptr<Device> device;
+  Engine* engine = nullptr;
+  unsigned classes = 0;
+  // Bytes of each tenant's inputs and outputs.
+  std::vector<std::vector<std::size_t>> inputs, outputs;
+  std::vector<std::shared_ptr<Memory>> memories;
+  std::vector<std::shared_ptr<Code>> codes;
+  std::shared_ptr<Program> captured;
 };
 
 // A copy between device memory and `data`, which is memory of ours: JavaScript's may change or go away meanwhile.
@@ -84,6 +98,11 @@ class Device : public std::enable_shared_from_this<Device> {
   void Read(const Memory& memory, std::size_t offset, void* data, std::size_t bytes);
   std::shared_ptr<Code> Load(const std::string& code, const std::string& entry);
   std::shared_ptr<Program> CreateProgram(ProgramParts parts);
+  // `made` says all but the engine itself.
+  std::shared_ptr<EngineRef> CreateEngine(std::shared_ptr<EngineRef> made, EngineSpec spec);
+  // Runs on the device's thread with the engine, and waits for it.
+  void WithEngine(const EngineRef& engine, const std::function<void(Engine&)>& job);
+  void Submit(const EngineRef& engine, EngineRequest request);
   // Runs the round some time and then calls `done` on the device's thread.
   void Start(std::shared_ptr<Round> round, std::function<void()> done);
   // Returns when all that was started before has ended.
@@ -95,6 +114,7 @@ class Device : public std::enable_shared_from_this<Device> {
   friend struct Memory;
   friend struct Code;
   friend struct Program;
+  friend struct EngineRef;
   explicit Device(Executor::MakeBackend make) : executor_(std::move(make)) {}
 
   DeviceInfo info_;

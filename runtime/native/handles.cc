@@ -110,6 +110,7 @@ Napi::Function DeviceHandle::Define(Napi::Env env) {
       {InstanceMethod<&DeviceHandle::Allocate>("allocate"), InstanceMethod<&DeviceHandle::Release>("release"),
        InstanceMethod<&DeviceHandle::Write>("write"), InstanceMethod<&DeviceHandle::Read>("read"),
        InstanceMethod<&DeviceHandle::Load>("load"), InstanceMethod<&DeviceHandle::CreateProgram>("createProgram"),
+       InstanceMethod<&DeviceHandle::CreateEngine>("createEngine"),
        InstanceMethod<&DeviceHandle::Time>("time"), InstanceMethod<&DeviceHandle::Close>("close")});
 }
 

@@ -47,7 +47,7 @@ std::size_t AvailableBytes() {
 
 class HostCode : public LoadedCode {
  public:
-  HostCode(const std::string& path, const std::string& entry) {
+  HostCode(const std::string& path, const std::string& entry, unsigned units) : units_(units) {
     // Without a slash the loader would look in the system's folders.
     const std::string file = path.find('/') == std::string::npos ? "./" + path : path;
     library_ = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -61,6 +61,7 @@ class HostCode : public LoadedCode {
   ~HostCode() override { dlclose(library_); }
   unsigned max_threads() const override { return 1024; }
   unsigned max_shared_bytes() const override { return 0; }
+  unsigned blocks_at_once(unsigned, unsigned) const override { return units_; }
 
   BlockRunner runner = nullptr;
 
@@ -69,6 +70,7 @@ class HostCode : public LoadedCode {
     const char* text = dlerror();
     return text ? text : "unknown reason";
   }
+  const unsigned units_;
   void* library_ = nullptr;
 };
 
@@ -116,6 +118,47 @@ class HostProgram : public LoadedProgram {
   SlotTable table_;
   std::vector<BlockRunner> runners_;
   double milliseconds_ = 0;
+};
+
+// A word is over when Issue returns, a copy when it has been made; so every mark has passed.
+class HostIssuer : public Issuer {
+ public:
+  HostIssuer(ThreadPool& pool, unsigned marks) : pool_(pool), nanoseconds_(marks, 0) {}
+  ~HostIssuer() override {
+    for (std::vector<std::uint8_t>& memory : staged_) {
+      std::fill(memory.begin(), memory.end(), std::uint8_t{0});
+      asm volatile("" : : "r"(memory.data()) : "memory");
+    }
+  }
+
+  std::uint8_t* Stage(std::size_t bytes) override { return staged_.emplace_back(bytes).data(); }
+  void SetRows(const std::vector<SlotRow>& rows) override { rows_ = rows; }
+  void Prepare(LoadedCode&, unsigned) override {}
+
+  void Issue(LoadedCode& code, unsigned, unsigned, WordLaunch launch, unsigned mark) override {
+    launch.rows = rows_.data();
+    const Clock::time_point start = Clock::now();
+    pool_.Run(static_cast<HostCode&>(code).runner, launch, launch.blocks);
+    nanoseconds_[mark] = MillisecondsBetween(start, Clock::now()) * 1e6;
+  }
+  void Run(LoadedProgram& program, unsigned mark) override {
+    program.Launch();
+    nanoseconds_[mark] = program.Milliseconds() * 1e6;
+  }
+  void Upload(const std::vector<StagedCopy>& copies, unsigned) override {
+    for (const StagedCopy& copy : copies) std::memcpy(reinterpret_cast<void*>(copy.address), copy.staged, copy.bytes);
+  }
+  void Download(const std::vector<StagedCopy>& copies, unsigned) override {
+    for (const StagedCopy& copy : copies) std::memcpy(copy.staged, reinterpret_cast<const void*>(copy.address), copy.bytes);
+  }
+  bool Passed(unsigned) override { return true; }
+  double Nanoseconds(unsigned mark, int) override { return nanoseconds_[mark]; }
+
+ private:
+  ThreadPool& pool_;
+  std::vector<SlotRow> rows_;
+  std::vector<std::vector<std::uint8_t>> staged_;
+  std::vector<double> nanoseconds_;
 };
 
 // Runs each program on threads of its own, which share out the device's; every one gets at least one.
@@ -192,11 +235,13 @@ class HostBackend : public Backend {
   void Wait() override {}
 
   std::unique_ptr<LoadedCode> Load(const std::string& code, const std::string& entry) override {
-    return std::make_unique<HostCode>(code, entry);
+    return std::make_unique<HostCode>(code, entry, info_.units);
   }
   std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) override {
     return std::make_unique<HostProgram>(pool_, words);
   }
+
+  std::unique_ptr<Issuer> MakeIssuer(unsigned marks) override { return std::make_unique<HostIssuer>(pool_, marks); }
 
   double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) override {
     if (together == Together::kSideBySide) return TimeSideBySide(programs, info_.units);

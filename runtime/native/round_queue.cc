@@ -32,6 +32,13 @@ RoundQueue::~RoundQueue() {
 
 Napi::Value RoundQueue::Start(Napi::Env env, std::shared_ptr<Round> round, Result result,
                               std::vector<Napi::Value> targets) {
+  return Start(env, round, result, std::move(targets), [&round](std::function<void()> done) {
+    round->programs.front()->device->Start(round, std::move(done));
+  });
+}
+
+Napi::Value RoundQueue::Start(Napi::Env env, std::shared_ptr<Round> round, Result result,
+                              std::vector<Napi::Value> targets, const Begin& begin) {
   if (!signal_->function) throw std::runtime_error("this thread is ending");
   Pending pending;
   pending.round = round;
@@ -48,8 +55,7 @@ Napi::Value RoundQueue::Start(Napi::Env env, std::shared_ptr<Round> round, Resul
   if (pending_.empty()) napi_ref_threadsafe_function(env, signal_->function);
   Pending& kept = pending_.emplace(id, std::move(pending)).first->second;
   try {
-    Device& device = *round->programs.front()->device;
-    device.Start(std::move(round), [signal = signal_, id] { Send(*signal, id); });
+    begin([signal = signal_, id] { Send(*signal, id); });
   } catch (const std::exception& error) {
     kept.round->problem = error.what();
     Send(*signal_, id);

@@ -5,6 +5,7 @@
 
 #include <napi.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -23,6 +24,10 @@ class RoundQueue : public std::enable_shared_from_this<RoundQueue> {
 
   // Starts the round and gives its promise. `targets` are the Uint8Arrays that the round's reads fill, in order.
   Napi::Value Start(Napi::Env env, std::shared_ptr<Round> round, Result result, std::vector<Napi::Value> targets);
+  // The same for what `start` begins. It gets what is to be called, once and on any thread, when the round is over.
+  using Begin = std::function<void(std::function<void()> done)>;
+  Napi::Value Start(Napi::Env env, std::shared_ptr<Round> round, Result result, std::vector<Napi::Value> targets,
+                    const Begin& begin);
 
  private:
   struct Pending {
