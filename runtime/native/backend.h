@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/native/block_times.h"
+
 namespace wideword {
 
 using Address = std::uint64_t;
@@ -82,6 +84,9 @@ class Backend {
   virtual std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) = 0;
   // Runs distinct programs of this backend and gives the milliseconds from the launch of the first to the end of the last.
   virtual double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) = 0;
+  // The same, with every block noting when it ran. On the host, side by side, each program's threads are numbered on from
+  // those of the one before.
+  virtual TracedRound TraceTogether(const std::vector<LoadedProgram*>& programs, Together together) = 0;
 };
 
 }  // namespace wideword
