@@ -191,6 +191,25 @@ export interface NativeEngine {
 /** One behind the other, or each on a stream (on the host: threads) of its own at the same time. */
 export type Together = 'in turn' | 'side by side';
 
+/** When and where the blocks of a word ran, an entry a physical block, in their order; without those that were idle. */
+export interface BlockTimes {
+  /** In nanoseconds since the round's first block began. */
+  readonly begin: Float64Array;
+  readonly end: Float64Array;
+  /** Multiprocessor, or thread of the host: side by side, each program's are numbered on from those of the one before. */
+  readonly unit: Uint32Array;
+  /** Which of the word's slots. */
+  readonly slot: Uint32Array;
+}
+
+/** One round in which every block noted when it ran. */
+export interface NativeTrace {
+  /** As `NativeDevice.time` gives them. */
+  readonly milliseconds: number;
+  /** The words of each program. */
+  readonly programs: readonly (readonly BlockTimes[])[];
+}
+
 export interface NativeDevice {
   readonly kind: 'cuda' | 'host';
   readonly name: string;
@@ -211,6 +230,8 @@ export interface NativeDevice {
    * before the first launch to the end of the last; launching is part of them.
    */
   time(programs: readonly NativeProgram[], together: Together, rounds: number): Promise<Float64Array>;
+  /** Runs one such round with every block noting when it ran. The programs may have 2^22 physical blocks in all. */
+  trace(programs: readonly NativeProgram[], together: Together): Promise<NativeTrace>;
   close(): void;
 }
 

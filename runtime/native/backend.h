@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "codegen/prelude/slot.h"
+#include "runtime/native/block_times.h"
 
 namespace wideword {
 
@@ -119,6 +120,9 @@ class Backend {
   virtual std::unique_ptr<Issuer> MakeIssuer(unsigned marks) = 0;
   // Runs distinct programs of this backend and gives the milliseconds from the launch of the first to the end of the last.
   virtual double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) = 0;
+  // The same, with every block noting when it ran. On the host, side by side, each program's threads are numbered on from
+  // those of the one before.
+  virtual TracedRound TraceTogether(const std::vector<LoadedProgram*>& programs, Together together) = 0;
 };
 
 }  // namespace wideword

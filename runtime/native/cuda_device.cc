@@ -27,7 +27,7 @@ class CudaProgram : public LoadedProgram {
   }
 
   ~CudaProgram() override {
-    for (CUgraphExec graph : {executable_, marked_}) {
+    for (CUgraphExec graph : {executable_, marked_, traced_}) {
       if (graph) context_.cu.GraphExecDestroy(graph);
     }
   }
@@ -62,7 +62,7 @@ class CudaProgram : public LoadedProgram {
         }
       });
     }
-    context_.Check(context_.cu.GraphLaunch(marked_, context_.stream), "launching a program");
+    LaunchGraph(marked_, context_.stream);
     context_.Wait();
     std::vector<double> milliseconds;
     for (std::size_t i = 0; i < functions_.size(); ++i) {
@@ -81,11 +81,38 @@ class CudaProgram : public LoadedProgram {
     });
   }
 
-  void LaunchOn(CUstream stream) {
-    context_.Check(context_.cu.GraphLaunch(executable_, stream), "launching a program");
+  void LaunchOn(CUstream stream) { LaunchGraph(executable_, stream); }
+
+  // Makes the graph whose blocks note when they run, if there is none yet, and forgets what they noted before.
+  void ReadyToTrace() {
+    if (!times_) times_ = std::make_unique<CudaTable>(context_, table_.map().size() * sizeof(BlockTime));
+    times_->Clear();
+    if (traced_) return;
+    Capture(traced_, [this] {
+      for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i, times_.get());
+    });
+  }
+
+  void LaunchTracedOn(CUstream stream) { LaunchGraph(traced_, stream); }
+
+  // What the blocks have noted.
+  ProgramTimes ReadTimes() const {
+    std::vector<BlockTime> blocks(table_.map().size());
+    times_->Download(blocks.data());
+    context_.Wait();
+    ProgramTimes times;
+    for (const SlotTable::Word& word : table_.words()) {
+      const auto first = blocks.begin() + static_cast<std::ptrdiff_t>(word.first_map);
+      times.emplace_back(first, first + word.grid);
+    }
+    return times;
   }
 
  private:
+  void LaunchGraph(CUgraphExec graph, CUstream stream) {
+    context_.Check(context_.cu.GraphLaunch(graph, stream), "launching a program");
+  }
+
   template <class Nodes>
   void Capture(CUgraphExec& executable, Nodes nodes) {
     const CudaFunctions& cu = context_.cu;
@@ -105,11 +132,13 @@ class CudaProgram : public LoadedProgram {
     context_.Check(result, "instantiating a program");
   }
 
-  void CaptureWord(std::size_t index) {
+  // With a table of times, one for each entry of the block map, its blocks note theirs there.
+  void CaptureWord(std::size_t index, const CudaTable* times = nullptr) {
     const SlotTable::Word& word = table_.words()[index];
     WordLaunch launch = {};
     launch.rows = reinterpret_cast<const SlotRow*>(rows_.address() + word.first_row * sizeof(SlotRow));
     launch.block_slot = reinterpret_cast<const unsigned*>(map_.address() + word.first_map * sizeof(unsigned));
+    if (times) launch.times = reinterpret_cast<BlockTime*>(times->address() + word.first_map * sizeof(BlockTime));
     void* parameters[] = {&launch};
     context_.Check(context_.cu.LaunchKernel(functions_[index], word.grid, 1, 1, threads_[index], 1, 1, shared_bytes_[index],
                                             context_.stream, parameters, nullptr),
@@ -129,6 +158,9 @@ class CudaProgram : public LoadedProgram {
   // The graph of TimeWords, and its events: before the first word and behind each.
   CUgraphExec marked_ = nullptr;
   std::vector<std::unique_ptr<CudaEvent>> marks_;
+  // The graph of TraceTogether, and where its blocks note their times.
+  CUgraphExec traced_ = nullptr;
+  std::unique_ptr<CudaTable> times_;
   bool uploaded_ = false;
 };
 
@@ -198,6 +230,21 @@ class CudaBackend : public Backend {
   double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) override {
     context_.CheckUsable();
     for (LoadedProgram* program : programs) static_cast<CudaProgram*>(program)->Ready();
+    return LaunchTogether(programs, together, &CudaProgram::LaunchOn);
+  }
+
+  TracedRound TraceTogether(const std::vector<LoadedProgram*>& programs, Together together) override {
+    context_.CheckUsable();
+    for (LoadedProgram* program : programs) static_cast<CudaProgram*>(program)->ReadyToTrace();
+    TracedRound round;
+    round.milliseconds = LaunchTogether(programs, together, &CudaProgram::LaunchTracedOn);
+    for (LoadedProgram* program : programs) round.programs.push_back(static_cast<CudaProgram*>(program)->ReadTimes());
+    return round;
+  }
+
+ private:
+  // Launches one graph of each program and gives the milliseconds from the first launch to the last end.
+  double LaunchTogether(const std::vector<LoadedProgram*>& programs, Together together, void (CudaProgram::*launch)(CUstream)) {
     if (!ends_) ends_ = std::make_unique<Ends>(context_);
     const std::size_t sides = together == Together::kSideBySide ? programs.size() : 0;
     while (sides_.size() < sides) sides_.push_back(std::make_unique<CudaSideStream>(context_));
@@ -206,12 +253,12 @@ class CudaBackend : public Backend {
       for (std::size_t i = 0; i < programs.size(); ++i) {
         auto& program = *static_cast<CudaProgram*>(programs[i]);
         if (together == Together::kInTurn) {
-          program.LaunchOn(context_.stream);
+          (program.*launch)(context_.stream);
           continue;
         }
         CudaSideStream& side = *sides_[i];
         ends_->first.HoldUp(side.stream);
-        program.LaunchOn(side.stream);
+        (program.*launch)(side.stream);
         side.end.Record(side.stream);
       }
       for (std::size_t i = 0; i < sides; ++i) sides_[i]->end.HoldUp(context_.stream);
@@ -225,7 +272,6 @@ class CudaBackend : public Backend {
     return ends_->last.MillisecondsSince(ends_->first);
   }
 
- private:
   // Before the first and behind the last of several programs.
   struct Ends {
     explicit Ends(CudaContext& context) : first(context), last(context) {}

@@ -70,11 +70,11 @@ class CudaContext {
   std::string fault_;
 };
 
-// Memory of our own: slot rows and block maps.
+// Memory of our own: slot rows, block maps and times of blocks.
 class CudaTable {
  public:
   CudaTable(CudaContext& context, std::size_t bytes) : context_(context), bytes_(bytes) {
-    context_.Check(context_.cu.MemAlloc(&address_, bytes), "allocating a slot table");
+    context_.Check(context_.cu.MemAlloc(&address_, bytes), "allocating a program's table");
   }
   ~CudaTable() {
     // Rows hold the tenants' addresses.
@@ -87,6 +87,12 @@ class CudaTable {
 
   void Upload(const void* data) {
     context_.Check(context_.cu.MemcpyHtoDAsync(address_, data, bytes_, context_.stream), "writing a slot table");
+  }
+  void Clear() {
+    context_.Check(context_.cu.MemsetD8Async(address_, 0, bytes_, context_.stream), "clearing a program's table");
+  }
+  void Download(void* data) const {
+    context_.Check(context_.cu.MemcpyDtoHAsync(data, address_, bytes_, context_.stream), "reading a program's table");
   }
   CUdeviceptr address() const { return address_; }
 

@@ -80,6 +80,9 @@ std::shared_ptr<Program> Device::CreateProgram(ProgramParts parts) {
   const auto program = std::make_shared<Program>();
   program->device = shared_from_this();
   program->words = parts.words.size();
+  for (const WordSpec& word : parts.words) {
+    for (const SlotSpec& slot : word.slots) program->blocks += slot.blocks;
+  }
   program->tenants = std::move(parts.tenants);
   program->memories = std::move(parts.memories);
   program->codes = std::move(parts.codes);
@@ -149,6 +152,10 @@ void TimeTogether(Backend& backend, Round& round, Together together) {
   for (const std::shared_ptr<Program>& program : round.programs) {
     program->loaded->Activate(program->tenants);
     programs.push_back(program->loaded);
+  }
+  if (round.is_traced) {
+    round.trace = backend.TraceTogether(programs, together);
+    return;
   }
   for (unsigned i = 0; i < round.repetitions; ++i) {
     round.milliseconds.push_back(backend.TimeTogether(programs, together));

@@ -38,6 +38,7 @@ struct Program {
   std::shared_ptr<Device> device;
   LoadedProgram* loaded = nullptr;
   std::size_t words = 0;
+  std::size_t blocks = 0;         // physical ones, of all words
   std::vector<unsigned> tenants;  // ascending, without repeats
   std::vector<std::shared_ptr<Memory>> memories;
   std::vector<std::shared_ptr<Code>> codes;
@@ -64,10 +65,10 @@ struct Copy {
 };
 
 // What the milliseconds of a call are: one a repetition; of each word, repetition by repetition; or one a repetition of
-// all its programs, in turn or side by side.
+// all its programs, in turn or side by side. A trace is of one such round.
 enum class Measure { kRounds, kWords, kInTurn, kSideBySide };
 
-// One call of run, time or timeWords, and its outcome.
+// One call of run, time, timeWords or trace, and its outcome.
 struct Round {
   Measure measure = Measure::kRounds;
   // At least one, all of one device; several only in turn or side by side, where all of their tenants are active.
@@ -76,7 +77,9 @@ struct Round {
   std::vector<Copy> writes;
   std::vector<Copy> reads;
   unsigned repetitions = 1;
+  bool is_traced = false;  // in turn or side by side
   std::vector<double> milliseconds;
+  TracedRound trace;
   std::string problem;
 };
 

@@ -125,6 +125,9 @@ class DeviceHandle : public Handle<DeviceHandle, DeviceAndQueue> {
   Napi::Value CreateProgram(const Napi::CallbackInfo& info);
   Napi::Value CreateEngine(const Napi::CallbackInfo& info);
   Napi::Value Time(const Napi::CallbackInfo& info);
+  Napi::Value Trace(const Napi::CallbackInfo& info);
+  // A round of several programs: the first two arguments of time and trace.
+  std::shared_ptr<Round> ReadTogether(const Napi::CallbackInfo& info) const;
   void Close(const Napi::CallbackInfo& info);
   Device& Open(Napi::Env env) const;
 };

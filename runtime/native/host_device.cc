@@ -100,17 +100,25 @@ class HostProgram : public LoadedProgram {
     return milliseconds;
   }
 
-  void RunOn(ThreadPool& pool) const {
-    for (std::size_t i = 0; i < runners_.size(); ++i) RunWord(i, pool);
+  // Notes in `times`, if they are given, when which block ran.
+  void RunOn(ThreadPool& pool, ProgramTimes* times = nullptr) const {
+    for (std::size_t i = 0; i < runners_.size(); ++i) RunWord(i, pool, times ? (*times)[i].data() : nullptr);
+  }
+
+  ProgramTimes BlankTimes() const {
+    ProgramTimes times;
+    for (const SlotTable::Word& word : table_.words()) times.emplace_back(word.grid, BlockTime{});
+    return times;
   }
 
  private:
-  void RunWord(std::size_t i, ThreadPool& pool) const {
+  void RunWord(std::size_t i, ThreadPool& pool, BlockTime* times = nullptr) const {
     const SlotTable::Word& word = table_.words()[i];
     // Idle blocks come last in a word, so they need not even be visited.
     WordLaunch launch = {};
     launch.rows = table_.rows().data() + word.first_row;
     launch.block_slot = table_.map().data() + word.first_map;
+    launch.times = times;
     pool.Run(runners_[i], launch, word.busy);
   }
 
@@ -161,8 +169,10 @@ class HostIssuer : public Issuer {
   std::vector<double> nanoseconds_;
 };
 
-// Runs each program on threads of its own, which share out the device's; every one gets at least one.
-double TimeSideBySide(const std::vector<LoadedProgram*>& programs, unsigned device_threads) {
+// Runs each program on threads of its own, which share out the device's; every one gets at least one. Notes in `times`, if
+// they are given, when the blocks of each program ran.
+double TimeSideBySide(const std::vector<LoadedProgram*>& programs, unsigned device_threads,
+                      std::vector<ProgramTimes>* times = nullptr) {
   const auto count = static_cast<std::ptrdiff_t>(programs.size());
   const unsigned share = std::max(1u, device_threads / static_cast<unsigned>(count));
   std::vector<std::unique_ptr<ThreadPool>> pools;
@@ -182,7 +192,7 @@ double TimeSideBySide(const std::vector<LoadedProgram*>& programs, unsigned devi
         ready.count_down();
         go.wait();
         if (called_off) return;
-        static_cast<HostProgram*>(programs[i])->RunOn(*pools[i]);
+        static_cast<HostProgram*>(programs[i])->RunOn(*pools[i], times ? &(*times)[i] : nullptr);
         ends[i] = Clock::now();
       });
     }
@@ -194,6 +204,11 @@ double TimeSideBySide(const std::vector<LoadedProgram*>& programs, unsigned devi
   ready.wait();
   const Clock::time_point start = Clock::now();
   join();
+  for (std::size_t i = 0; times && i < times->size(); ++i) {
+    for (std::vector<BlockTime>& word : (*times)[i]) {
+      for (BlockTime& block : word) block.unit += static_cast<unsigned>(i) * share;
+    }
+  }
   return MillisecondsBetween(start, *std::max_element(ends.begin(), ends.end()));
 }
 
@@ -248,6 +263,23 @@ class HostBackend : public Backend {
     const Clock::time_point start = Clock::now();
     for (LoadedProgram* program : programs) program->Launch();
     return MillisecondsBetween(start, Clock::now());
+  }
+
+  TracedRound TraceTogether(const std::vector<LoadedProgram*>& programs, Together together) override {
+    TracedRound round;
+    for (LoadedProgram* program : programs) {
+      round.programs.push_back(static_cast<HostProgram*>(program)->BlankTimes());
+    }
+    if (together == Together::kSideBySide) {
+      round.milliseconds = TimeSideBySide(programs, info_.units, &round.programs);
+      return round;
+    }
+    const Clock::time_point start = Clock::now();
+    for (std::size_t i = 0; i < programs.size(); ++i) {
+      static_cast<HostProgram*>(programs[i])->RunOn(pool_, &round.programs[i]);
+    }
+    round.milliseconds = MillisecondsBetween(start, Clock::now());
+    return round;
   }
 
  private:

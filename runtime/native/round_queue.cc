@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "runtime/native/checks.h"
+#include "runtime/native/trace_result.h"
 
 namespace wideword {
 
@@ -141,6 +142,7 @@ napi_value RoundQueue::MakeResult(napi_env env, Pending& pending) {
     }
     if (!data.empty()) std::memcpy(view.data, data.data(), data.size());
   }
+  if (pending.result == Result::kTrace) return MakeTraceResult(env, round.trace);
   napi_value result = nullptr;
   if (pending.result == Result::kRun) {
     napi_value milliseconds = nullptr;

@@ -17,7 +17,7 @@ namespace wideword {
 
 class RoundQueue : public std::enable_shared_from_this<RoundQueue> {
  public:
-  enum class Result { kRun, kTime };
+  enum class Result { kRun, kTime, kTrace };
 
   static std::shared_ptr<RoundQueue> Open(Napi::Env env);
   ~RoundQueue();

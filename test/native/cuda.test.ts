@@ -153,6 +153,37 @@ describe('the CUDA device on the fake driver', () => {
     expect(log).toBe('contexts 1, allocations 24, modules 3, graphs 4, launches 20, complaints 0\n');
   });
 
+  it('traces blocks in a graph of its own, clears what the last round noted, and keeps other rounds as they are', () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const [one, two] = [setUp(device), setUp(device)];
+      const show = ({ milliseconds, programs }) => print([milliseconds, ...programs.map((words) => words.map((w) =>
+        [w.begin, w.end, w.unit, w.slot].map((column) => column.join()).join(' ')).join(' / '))].join(' | '));
+      show(await device.trace([one.program, two.program], 'side by side'));
+      print(download(device, two.tenants[1].c));
+      show(await device.trace([one.program], 'in turn'));
+      await one.program.run({ active: [1], writes: [], reads: [] });
+      show(await device.trace([one.program], 'in turn'));
+      const { programs } = await device.trace([two.program], 'in turn');
+      print(Object.values(programs[0][1]).map((column) => column.constructor.name).join());
+      device.close();`);
+    // The fake's blocks take five nanoseconds, one behind the other.
+    const words = (at: number) =>
+      [at, at + 15]
+        .map((t) => `${t},${t + 5},${t + 10} ${t + 5},${t + 10},${t + 15} 0,1,2 0,1,1`)
+        .join(' / ');
+    expect(printed.split('\n')).toEqual([
+      `0.25 | ${words(0)} | ${words(30)}`,
+      '22,44,66,88',
+      `0.25 | ${words(0)}`,
+      `0.25 | ${words(0)}`,
+      'Float64Array,Float64Array,Uint32Array,Uint32Array',
+      '',
+    ]);
+    // Of each program the traced graph; one of them ran plainly, too.
+    expect(log).toBe('contexts 1, allocations 18, modules 2, graphs 3, launches 6, complaints 0\n');
+  });
+
   it('asks for shared memory before it launches with it', () => {
     const { printed, log } = run(`
       const device = native.openCuda(0);
@@ -233,7 +264,17 @@ describe('the CUDA device on the fake driver', () => {
     );
   });
 
-  it('gives an Error, and stays clean, whichever call of the driver fails', () => {
+  const sessions = {
+    rounds: `
+      const other = device.createProgram([setUp(device).word]);
+      await device.time([program, other], 'side by side', 2);
+      await program.timeWords([1], 1);
+      await device.time([other, program], 'in turn', 1);`,
+    traces: `await device.trace([program], 'side by side');`,
+  };
+  it.each(
+    Object.entries(sessions),
+  )('%s: an Error, and all clean, whichever call of the driver fails', (_, session) => {
     const calls = [
       'cuDeviceGet',
       'cuDevicePrimaryCtxRetain',
@@ -262,10 +303,7 @@ describe('the CUDA device on the fake driver', () => {
           const { tenants, program } = setUp(device);
           const reads = [{ buffer: tenants[0].c, offset: 0, data: new Uint8Array(16) }];
           await program.run({ active: [0], writes: [], reads });
-          const other = device.createProgram([setUp(device).word]);
-          await device.time([program, other], 'side by side', 2);
-          await program.timeWords([1], 1);
-          await device.time([other, program], 'in turn', 1);
+          ${session}
           return (await program.run({ active: [0, 1], writes: [], reads })).milliseconds;
         } finally {
           device.close();
