@@ -25,7 +25,7 @@ describe('the CUDA device on the fake driver', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'wideword-cuda-'));
     const source = join(root, 'test/native/fake_cuda/fake_cuda.cc');
-    const flags = ['-std=c++17', '-fvisibility=hidden', '-shared', '-fPIC', '-g', '-I', root];
+    const flags = ['-std=c++17', '-Wno-psabi', '-fvisibility=hidden', '-shared', '-fPIC', '-g', '-I', root];
     execFileSync('g++', [...flags, '-o', join(folder, 'libfake.so'), source]);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -151,6 +151,51 @@ describe('the CUDA device on the fake driver', () => {
     ]);
     // Two graphs with the words, one of them run by itself too, and one with marks between the words.
     expect(log).toBe('contexts 1, allocations 24, modules 3, graphs 4, launches 20, complaints 0\n');
+  });
+
+  it('issues words of requests that arrive at any time, and rounds of a program for all', () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const { tenants, code, program } = setUp(device);
+      const spec = {
+        classes: 1,
+        boundNanoseconds: 1e9,
+        stretch: 2,
+        launchNanoseconds: 1000,
+        ahead: 2,
+        tenants: tenants.map(({ a, b, c, slot }) => {
+          const task = { class: 0, blocks: 4, blockNanoseconds: 1000, operands: slot.operands, sizes: [4] };
+          return { weight: 1, inputs: [whole(a), whole(b)], outputs: [whole(c)], tasks: [task, task] };
+        }),
+        codes: [{ code, threads: 128, sharedBytes: 100 * 1024, classes: [0], bodies: [0] }],
+      };
+      const engine = device.createEngine({ ...spec, program });
+      const request = async (tenant, x) => {
+        const out = new Float32Array(4);
+        const inputs = [Float32Array.of(x, x, x, x), Float32Array.of(1, 2, 3, 4)];
+        await engine.submit(tenant, inputs.map(bytes), [bytes(out)]);
+        return out.join();
+      };
+      print(await request(0, 10));
+      print((await Promise.all([request(1, 20), request(0, 30), request(1, 40)])).join(' '));
+      await engine.drive(new Float64Array(64), Uint32Array.from({ length: 64 }, (_, n) => n % 2));
+      const stats = engine.stats();
+      print([stats.requests, stats.rounds > 0, stats.words > 0].join());
+      engine.close();
+      process.env.FAKE_CUDA_FAIL = 'cuLaunchKernel:2:700';
+      const failing = device.createEngine(spec);
+      print(await failing.submit(0, [bytes(new Float32Array(4)), bytes(new Float32Array(4))], [bytes(new Float32Array(4))]).catch((e) => e.message));
+      print(await failing.submit(1, [bytes(new Float32Array(4)), bytes(new Float32Array(4))], [bytes(new Float32Array(4))]).catch((e) => e.message));
+      device.close();`);
+    expect(printed.split('\n')).toEqual([
+      '11,12,13,14',
+      '21,22,23,24 31,32,33,34 41,42,43,44',
+      '68,true,true',
+      'the CUDA device cannot be used any more: issuing a word failed: CUDA_ERROR_ILLEGAL_ADDRESS (said by the fake)',
+      'the CUDA device cannot be used any more: issuing a word failed: CUDA_ERROR_ILLEGAL_ADDRESS (said by the fake)',
+      '',
+    ]);
+    expect(log).toMatch(/^contexts 1, allocations \d+, modules 1, graphs 1, launches \d+, complaints 0\n$/);
   });
 
   it('traces blocks in a graph of its own, clears what the last round noted, and keeps other rounds as they are', () => {
