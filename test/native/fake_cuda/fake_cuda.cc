@@ -277,7 +277,7 @@ API(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, Object* st
   int error = quiet(stream);
   if (error) return error;
   if (!holder(to, bytes)) return INVALID_VALUE;
-  if (pinned(from, bytes)) work(stream); else copy(stream);
+  if (!pinned(from, bytes)) copy(stream);
   memcpy((void*)to, from, bytes);
   return SUCCESS;
 }
@@ -286,7 +286,7 @@ API(cuMemcpyDtoHAsync_v2, void* to, Address from, size_t bytes, Object* stream) 
   int error = quiet(stream);
   if (error) return error;
   if (!holder(from, bytes)) return INVALID_VALUE;
-  if (pinned(to, bytes)) work(stream); else copy(stream);
+  if (!pinned(to, bytes)) copy(stream);
   memcpy(to, (void*)from, bytes);
   return SUCCESS;
 }
@@ -466,7 +466,6 @@ API(cuEventRecordWithFlags, Object* event, Object* stream, unsigned flags) {
   NEEDS_CONTEXT("cuEventRecordWithFlags")
   if (!known(event, EVENT) || !known(stream, STREAM)) return INVALID_HANDLE;
   if (!stream->capturing && flags == 0) {
-    work(stream);
     record(event, stream);
     return SUCCESS;
   }
