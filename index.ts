@@ -26,6 +26,7 @@ export {
   type ProgramStats,
   type TimeMode,
 } from './driver/device.ts';
+export type { BlockOptions, KernelBlocks } from './driver/measure_blocks.ts';
 export {
   type CompileOptions,
   compileModel,
@@ -33,11 +34,13 @@ export {
   type ModelPort,
   type Precision,
 } from './driver/model.ts';
+export type { WordKind } from './driver/plan.ts';
 export type { RoundTrace, TracedProgram, TracedSlot, TracedWord } from './driver/trace.ts';
 export type { BadCandidate, TunedKernel, TuneOptions, TuneResult } from './driver/tune.ts';
 export type { WidthTimes } from './driver/tuning.ts';
 export { makeTensor, type Tensor, type TypedArray, tensorOf, toNumbers } from './ir/tensor.ts';
 export { type DType, formatType, type TensorType } from './ir/types.ts';
+export type { Measurement } from './passes/block_time.ts';
 export type { BlockTimes, Together } from './runtime/native.ts';
 export { RequestError, type RoundResult, type Tensors } from './runtime/program.ts';
 export { MissingToolchain } from './runtime/toolchain.ts';

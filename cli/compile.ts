@@ -3,6 +3,7 @@
  */
 import { saveArtefact } from '../driver/artefact.ts';
 import type { Precision } from '../driver/model.ts';
+import type { WordKind } from '../driver/plan.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { exitCodes, progressBar } from './output.ts';
@@ -16,6 +17,7 @@ export interface CompileCliOptions {
   readonly shape: Shapes;
   readonly tier: TierChoice;
   readonly tuning: boolean;
+  readonly words?: WordKind;
   readonly json: boolean;
 }
 
@@ -26,6 +28,7 @@ export async function compile(specs: readonly string[], options: CompileCliOptio
   const { bytes, code } = await saveArtefact(options.output, tenants, {
     targets: options.target,
     tier: options.tier,
+    ...(options.words && { words: options.words }),
     tuning: options.tuning,
     onProgress: bar.update,
   }).finally(bar.stop);

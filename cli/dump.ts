@@ -7,8 +7,7 @@ import { emitWord } from '../codegen/word.ts';
 import { InputError } from '../compiler/errors.ts';
 import { convertPrecision, readModel, simplify, typeGraph } from '../compiler/index.ts';
 import { printGraph } from '../compiler/print.ts';
-import { classesOf, distinctCodes } from '../driver/code.ts';
-import { link, linkWithKernels } from '../driver/device.ts';
+import { classesOf, distinctCodes, prepareCode, resourcesOf } from '../driver/code.ts';
 import {
   type Model,
   type Precision,
@@ -17,20 +16,23 @@ import {
   scheduleModule,
   targetPasses,
 } from '../driver/model.ts';
+import { link, linkWithKernels, type WordKind } from '../driver/plan.ts';
 import type { Item } from '../ir/item.ts';
 import type { Module } from '../ir/module.ts';
+import { blocksPerUnit } from '../ir/occupancy.ts';
 import { printModule } from '../ir/print_module.ts';
 import { printProgram } from '../ir/print_program.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { runPass } from '../passes/index.ts';
 import { linkModules } from '../passes/link.ts';
+import { CodeCache } from '../runtime/cache.ts';
 import { loadNative } from '../runtime/native.ts';
 import { cudaToolchain } from '../runtime/toolchain.ts';
-import { exitCodes } from './output.ts';
+import { exitCodes, table } from './output.ts';
 import { parseModelSpec, readTenants, type Shapes } from './tenants.ts';
 
-export const stages = ['graph', 'kernel', 'word', 'cuda', 'ptx'] as const;
+export const stages = ['graph', 'kernel', 'word', 'cuda', 'ptx', 'resources'] as const;
 export type Stage = (typeof stages)[number];
 
 /** The passes that a model goes through, in order, before code is emitted; `lower` is before all of them. */
@@ -52,6 +54,7 @@ export interface DumpOptions {
   readonly precision?: Precision;
   readonly shape: Shapes;
   readonly tier: TierChoice;
+  readonly words?: WordKind;
 }
 
 export async function dump(specs: readonly string[], options: DumpOptions): Promise<number> {
@@ -67,6 +70,7 @@ export async function dump(specs: readonly string[], options: DumpOptions): Prom
     .with('word', () => dumpWords)
     .with('cuda', () => dumpSource)
     .with('ptx', () => dumpPtx)
+    .with('resources', () => dumpResources)
     .exhaustive();
   await print(specs, options);
   return exitCodes.ok;
@@ -125,9 +129,7 @@ async function dumpAfter(
 }
 
 async function dumpWords(specs: readonly string[], options: DumpOptions): Promise<void> {
-  console.log(
-    printProgram(linkWithKernels(await sourceTenants(specs, options), options.target, options.tier)),
-  );
+  console.log(printProgram(linkWithKernels(await sourceTenants(specs, options), options.target, options)));
 }
 
 /** The code of every distinct word, without the prelude that all share after the first. */
@@ -148,9 +150,29 @@ async function dumpPtx(specs: readonly string[], options: DumpOptions): Promise<
   }
 }
 
+/** What the compiled code of every distinct word takes of a multiprocessor, and how many of its blocks one holds. */
+async function dumpResources(specs: readonly string[], options: DumpOptions): Promise<void> {
+  const target = targetOf(options.target);
+  if (target.kind !== 'cuda')
+    throw new InputError('--stage resources needs a CUDA target, such as --target sm_90');
+  const tenants = await sourceTenants(specs, options);
+  const { words } = link(tenants, options.target, options);
+  const { code } = await prepareCode(words, tenants, options.target, new CodeCache());
+  const ready = new Map(code.map((c) => [c.key, c]));
+  const rows: (string | number)[][] = [];
+  for (const key of distinctCodes(words).keys()) {
+    const mine = ready.get(key)!;
+    const r = await resourcesOf(mine);
+    const held = blocksPerUnit(r, target);
+    rows.push([mine.entry, r.threads, r.registers, r.sharedBytes, r.localBytes, held]);
+  }
+  const head = ['code', 'threads', 'registers', 'shared bytes', 'local bytes', 'blocks a multiprocessor'];
+  console.log(table([head, ...rows]));
+}
+
 async function wordSources(specs: readonly string[], options: DumpOptions) {
   const tenants = await sourceTenants(specs, options);
-  const { words } = link(tenants, options.target, options.tier);
+  const { words } = link(tenants, options.target, options);
   const models = tenants.map((t) => t.model);
   return [...distinctCodes(words).values()].map((word) =>
     emitWord(classesOf(word, models, options.target), targetOf(options.target)),

@@ -5,8 +5,10 @@
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../compiler/errors.ts';
+import { wordKinds } from '../driver/plan.ts';
 import { cudaTargets } from '../ir/target.ts';
 import { generated } from '../models/index.ts';
+import { benchConstrain } from './bench/constrain.ts';
 import { bench, parseModes } from './bench.ts';
 import { compile } from './compile.ts';
 import { doctor } from './doctor.ts';
@@ -69,6 +71,13 @@ const shapes = () =>
   )
     .argParser(shape)
     .default({}, 'none');
+const words = () =>
+  new Option(
+    '--words <kind>',
+    'of one class each, or of unlike classes side by side where that is expected to pay',
+  )
+    .choices(wordKinds)
+    .default('coalesced');
 const tuning = () => new Option('--no-tuning', 'default schedules, whatever `wideword tune` found');
 const replicas = () =>
   new Option('--replicas <n>', 'tenants for each model, each with weights of its own')
@@ -79,6 +88,7 @@ const command = new Command('wideword')
   .description("runs many tenants' models on one device as if they were one very wide instruction")
   .version(packageJson?.version ?? '0.0.0')
   .option('--verbose', 'on an error, also print where it happened')
+  .enablePositionalOptions() // so that what stands behind `bench constrain` is not taken for bench's
   .exitOverride()
   .showHelpAfterError('(add --help for the options and an example)');
 
@@ -110,6 +120,7 @@ command
     positiveNumber,
   )
   .addOption(tier())
+  .addOption(words())
   .addOption(tuning())
   .option('--rounds <n>', 'rounds to time', integer, 20)
   .option('--seed <n>', 'of the random inputs where there is no test data', integer, 1)
@@ -135,6 +146,7 @@ command
   .addOption(precision())
   .addOption(shapes())
   .addOption(tier('generic'))
+  .addOption(words())
   .addHelpText('after', '\nExample:\n  $ wideword dump mlp.onnx --stage kernel')
   .action(async (models, options) => {
     exitCode = await dump(models, options);
@@ -168,6 +180,7 @@ command
   .addOption(replicas())
   .addOption(shapes())
   .addOption(tier('generic'))
+  .addOption(words())
   .addOption(tuning())
   .option('--json', 'print one JSON object', false)
   .addHelpText('after', '\nExample:\n  $ wideword compile mlp.onnx*8 --target host,sm_90 -o mlp.wwa')
@@ -176,8 +189,9 @@ command
     exitCode = await compile(models, { ...options, target });
   });
 
-command
+const benchCommand = command
   .command('bench')
+  .enablePositionalOptions()
   .description('measure throughput: tenants one after another, side by side, and coalesced')
   .argument(
     '<model...>',
@@ -191,7 +205,7 @@ command
   )
   .option(
     '--mode <modes>',
-    'turn: one after another; space: a stream a tenant; coalesced: one program of all',
+    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide: so, with unlike kernels side by side',
     parser((text) => parseModes(text)),
     parseModes('turn,space,coalesced'),
   )
@@ -218,6 +232,35 @@ command
   )
   .action(async (models, options) => {
     exitCode = await bench(models, options);
+  });
+
+benchCommand
+  .command('constrain')
+  .description('measure kernels of a model on fewer and fewer physical blocks than they have virtual ones')
+  .argument('<model>', 'as for bench: a generated model (mlp:width=64 with other sizes) or an ONNX file')
+  .option(
+    '--kernel <name>',
+    'a kernel by its name or the node it came from, or all (default: the costliest 3x3 convolution, matrix product and attention)',
+  )
+  .option(
+    '--blocks <list>',
+    "how many blocks each slot gets (default: powers of two, multiples of the device's units, and all)",
+    integers,
+  )
+  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
+  .addOption(precision().default('fp32'))
+  .addOption(tuning())
+  .option('--width <n>', 'tenants in the word, each with so many blocks', integer, 1)
+  .addOption(shapes())
+  .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
+  .option('--json', 'print one JSON object', false)
+  .option('--plot <file>', 'write time against blocks as SVG')
+  .addHelpText(
+    'after',
+    '\nExample:\n  $ wideword bench constrain resnet50 --precision fp16 --plot constrain.svg',
+  )
+  .action(async (model, options) => {
+    exitCode = await benchConstrain(model, options);
   });
 
 command
@@ -295,8 +338,11 @@ command
     exitCode = await doctor(options);
   });
 
-for (const sub of command.commands)
-  sub.exitOverride().showHelpAfterError('(add --help for the options and an example)');
+for (const sub of [...command.commands, ...benchCommand.commands])
+  sub
+    .addOption(new Option('--verbose').hideHelp())
+    .exitOverride()
+    .showHelpAfterError('(add --help for the options and an example)');
 
 try {
   await command.parseAsync();

@@ -4,6 +4,7 @@
 import { InputError } from '../compiler/errors.ts';
 import { type Device, type DeviceKind, openDevice } from '../driver/device.ts';
 import type { Precision } from '../driver/model.ts';
+import type { WordKind } from '../driver/plan.ts';
 import { type Comparison, compare } from '../ir/compare.ts';
 import { randomInput } from '../ir/random.ts';
 import { formatType } from '../ir/types.ts';
@@ -24,6 +25,7 @@ export interface RunOptions {
   readonly tolerance?: number;
   readonly tier?: TierChoice;
   readonly tuning?: boolean;
+  readonly words?: WordKind;
   readonly rounds: number;
   readonly seed: number;
   readonly top: number;
@@ -50,9 +52,9 @@ export async function run(specs: readonly string[], options: RunOptions): Promis
 async function runOn(device: Device, specs: readonly string[], options: RunOptions): Promise<number> {
   const { tenants, tier } = await readTenants(specs, { ...options, shapes: options.shape });
   const bar = progressBar('compiling');
-  const { tuning = true } = options;
+  const { tuning = true, words = 'coalesced' } = options;
   const program = await device
-    .load(tenants, { tier: options.tier ?? tier ?? 'generic', tuning, onProgress: bar.update })
+    .load(tenants, { tier: options.tier ?? tier ?? 'generic', words, tuning, onProgress: bar.update })
     .finally(bar.stop);
 
   const requests = Object.fromEntries(tenants.map((t, n) => [t.name, requestOf(t, options.seed + n)]));
@@ -66,6 +68,8 @@ async function runOn(device: Device, specs: readonly string[], options: RunOptio
     const report = {
       device: { kind: device.kind, name: device.name, target: device.target },
       program: program.stats,
+      words,
+      notes: program.plan.notes,
       milliseconds: { coalesced, timeMultiplexed: inTurn },
       rounds: options.rounds,
       tenants: tenants.map((t) => ({
@@ -113,10 +117,11 @@ async function runOn(device: Device, specs: readonly string[], options: RunOptio
       ['words', s.words],
       ['widest word', s.widest],
       ['code', s.compiled === 0 ? `nothing compiled: ${sources.join(', ')}` : sources.join(', ')],
-      ['coalesced', formatMs(coalesced)],
+      [words, formatMs(coalesced)],
       ['time multiplexed', `${formatMs(inTurn)} (${(inTurn / coalesced).toFixed(2)} times as long)`],
     ]),
   );
+  for (const note of program.plan.notes) console.log(`note: ${note}`);
   program.close();
   return ok ? exitCodes.ok : exitCodes.failure;
 }

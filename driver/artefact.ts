@@ -7,21 +7,22 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { InputError } from '../compiler/errors.ts';
-import type { CompiledModel } from '../ir/program.ts';
+import { type CompiledModel, classesIn } from '../ir/program.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor } from '../ir/tensor.ts';
 import { byteSize, type DType, dtypes } from '../ir/types.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
 import type { Launch } from '../runtime/program.ts';
 import { cpuIdentity } from '../runtime/toolchain.ts';
+import { BlockTable } from './block_table.ts';
 import { type CodeProgress, prepareCode, type TenantModel } from './code.ts';
-import { link } from './device.ts';
 import { type CodeImage, type Model, type ModelPort, type Precision, readModelFile } from './model.ts';
+import { link, type WordKind } from './plan.ts';
 import { TuningTable } from './tuning.ts';
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
-const formatVersion = 3;
+const formatVersion = 4;
 const headBytes = magic.length + 4 + 4 + 32;
 const blobAlignment = 64;
 
@@ -75,6 +76,8 @@ export interface SaveOptions {
   /** `host`, `sm_80`, …; at least one. */
   readonly targets: readonly string[];
   readonly tier?: TierChoice;
+  /** Default `coalesced`; with `wide` also code that holds several classes, for loading with wide words. */
+  readonly words?: WordKind;
   readonly cacheDir?: string;
   /** Default true: kernels that were tuned (`Device.tune`) get the schedules found, those of the device tuned last for each target. */
   readonly tuning?: boolean;
@@ -91,7 +94,7 @@ export interface SaveResult {
 export async function saveArtefact(
   path: string,
   tenants: readonly TenantModel[],
-  { targets, tier = 'generic', cacheDir, tuning = true, onProgress }: SaveOptions,
+  { targets, tier = 'generic', words: kind = 'coalesced', cacheDir, tuning = true, onProgress }: SaveOptions,
 ): Promise<SaveResult> {
   const cache = new CodeCache(cacheDir);
   const blobs = new BlobWriter();
@@ -99,8 +102,12 @@ export async function saveArtefact(
   const code: Record<string, CodeIndex[]> = {};
   const tables = new Map(tuning ? targets.map((target) => [target, new TuningTable(cache.dir, target)]) : []);
   for (const target of targets) {
-    const { words } = link(tenants, target, tier, undefined, tables.get(target));
-    const ready = await prepareCode(words, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
+    const plan = { tier, tuning: tables.get(target), blocks: new BlockTable(cache.dir, target) };
+    // Wide words are planned again when the artefact is loaded, and coalesced ones are what is left where that turns out otherwise.
+    const planned = [...new Set<WordKind>(['coalesced', kind])].flatMap(
+      (words) => link(tenants, target, { ...plan, words }).words,
+    );
+    const ready = await prepareCode(planned, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
     code[target] = [];
     for (const { key, entry, launch, path: file, image } of ready.code) {
       const bytes = image ?? (await CodeCache.read(file!));
@@ -266,8 +273,16 @@ class ArtefactModel implements Model {
     return compiled;
   }
 
+  readonly isCompiled = true;
+
   classOf(): undefined {
     return undefined;
+  }
+
+  fusedCodes(target: string): string[][] {
+    return (this.whole.code[target] ?? [])
+      .map((c) => classesIn(c.key))
+      .filter((classes) => classes.length > 1);
   }
 
   codeOf(target: string, key: string): CodeImage | undefined {

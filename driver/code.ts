@@ -4,10 +4,12 @@
 import { emitWord, entrySymbol } from '../codegen/word.ts';
 import { InputError } from '../compiler/errors.ts';
 import type { KernelClass } from '../ir/class.ts';
+import type { Resources } from '../ir/occupancy.ts';
 import { codeKey, type Tenant, type Word } from '../ir/program.ts';
 import { rowContract } from '../ir/row_contract.ts';
 import { targetOf } from '../ir/target.ts';
 import { CodeCache } from '../runtime/cache.ts';
+import { cubinResources } from '../runtime/cubin.ts';
 import { inParallel } from '../runtime/parallel.ts';
 import type { Launch } from '../runtime/program.ts';
 import { type Toolchain, toolchainOf } from '../runtime/toolchain.ts';
@@ -40,6 +42,11 @@ export interface ReadyCode {
   readonly launch: Launch;
   readonly path?: string;
   readonly image?: Uint8Array;
+}
+
+export interface CodeReport extends Resources {
+  /** Of a thread, in device memory: spilled registers and arrays. */
+  readonly localBytes: number;
 }
 
 export interface CodeResult {
@@ -129,6 +136,20 @@ export async function codeOfClasses(
   const symbol = entrySymbol(entry, targetOf(target));
   const launch = { threads, sharedBytes, contracts: classes.map(rowContract) };
   return { entry, symbol, launch, path, cached: found !== undefined };
+}
+
+/** What a word's code takes of a multiprocessor, read from its cubin. */
+export async function resourcesOf({
+  entry,
+  launch,
+  path,
+  image,
+}: Pick<ReadyCode, 'entry' | 'launch' | 'path' | 'image'>): Promise<CodeReport> {
+  const { registers, sharedBytes, localBytes } = cubinResources(
+    image ?? (await CodeCache.read(path!)),
+    entry,
+  );
+  return { threads: launch.threads, registers, sharedBytes: sharedBytes + launch.sharedBytes, localBytes };
 }
 
 /** An image that came with a model. A shared library must be a file to be opened, so the host's goes through the cache. */

@@ -3,17 +3,19 @@
  */
 import { availableParallelism } from 'node:os';
 import { InputError } from '../compiler/errors.ts';
-import type { KernelClass } from '../ir/class.ts';
-import type { Program as IrProgram, Tenant, Word, WordPlan } from '../ir/program.ts';
-import { coalesce, type TierChoice, tiers, timeMultiplexed } from '../passes/coalesce.ts';
+import type { Word } from '../ir/program.ts';
+import { type TierChoice, tiers, timeMultiplexed } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
 import { loadNative, type NativeDevice, type NativeFunction, type Together } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
+import { BlockTable } from './block_table.ts';
 import { type CodeProgress, type CodeResult, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
+import { type BlockOptions, type KernelBlocks, measureBlocks } from './measure_blocks.ts';
 import type { Model } from './model.ts';
+import { link, type Plan, type WordKind, wordKinds } from './plan.ts';
 import { type RoundTrace, tracedProgram } from './trace.ts';
 import { type TuneOptions, type TuneResult, tuneKernels } from './tune.ts';
-import { type Tuning, TuningTable, tunedDevice } from './tuning.ts';
+import { TuningTable, tunedDevice } from './tuning.ts';
 
 export type DeviceKind = 'auto' | 'cuda' | 'host';
 
@@ -31,6 +33,8 @@ export interface LoadOptions {
   readonly tier?: TierChoice;
   /** Most tenants that share a word. Default: as many as there are. Results do not depend on it. */
   readonly width?: number;
+  /** Default `coalesced`. Results do not depend on it. */
+  readonly words?: WordKind;
   /** Default true: kernels that were tuned on this device (`Device.tune`) get the schedules found, as the cache has them now. */
   readonly tuning?: boolean;
   readonly onProgress?: (p: CodeProgress) => void;
@@ -98,7 +102,17 @@ export class Device {
     if (options.width !== undefined && !(options.width >= 1))
       throw new RangeError(`a word has at least one slot, not ${options.width}`);
     const tuning = options.tuning === false ? undefined : this.#tuningTable();
-    const plan = link(tenants, this.target, options.tier, options.width, tuning);
+    if (options.words && !wordKinds.includes(options.words))
+      throw new RangeError(`no words '${options.words}': ${wordKinds.join(', ')}`);
+    const { tier, width, words } = options;
+    const plan = link(tenants, this.target, {
+      tuning,
+      blocks: this.#blockTable(),
+      units: this.native.units,
+      ...(tier && { tier }),
+      ...(width !== undefined && { width }),
+      ...(words && { words }),
+    });
     const result = await prepareCode(plan.words, tenants, this.target, this.cache, options.onProgress);
     const code = new Map<string, LoadedCode>();
     for (const ready of result.code) {
@@ -131,15 +145,33 @@ export class Device {
 
   /**
    * Measures schedules of the models' kernels on this device and keeps the best of each in the cache, for programs loaded and artefacts
-   * saved from then on; programs that are loaded stay as they are. The device should have nothing else to do. Throws InputError for a
+   * saved from then on; programs that are loaded stay as they are. Of those it also keeps the times on fewer blocks (`measureBlocks`). The device should have nothing else to do. Throws InputError for a
    * model that came from an artefact, RangeError for widths that are no positive integers.
    */
   tune(models: readonly Model[], options: TuneOptions = {}): Promise<TuneResult> {
-    return tuneKernels(this.native, models, this.cache, this.#tuningTable(), options);
+    return tuneKernels(this.native, models, this.cache, this.#tuningTable(), this.#blockTable(), options);
+  }
+
+  /**
+   * Measures how long kernels of the models take on fewer physical blocks than they have virtual ones (constraining), and keeps it in the
+   * cache (with the default numbers of blocks and width), for plans of wide words. The device should have nothing else to do. Throws InputError for a model that came from an artefact, RangeError for numbers that are no positive
+   * integers.
+   */
+  async measureBlocks(models: readonly Model[], options: BlockOptions = {}): Promise<KernelBlocks[]> {
+    const { blocks = [], width = 1, tuning = true } = options;
+    for (const n of [...blocks, width])
+      if (!Number.isInteger(n) || n < 1) throw new RangeError(`expected a whole number from 1, not ${n}`);
+    const table = tuning ? this.#tuningTable() : undefined;
+    return measureBlocks(this.native, models, this.cache, table, this.#blockTable(), options);
   }
 
   #tuningTable(): TuningTable {
     return new TuningTable(this.cache.dir, this.target, tunedDevice(this.native));
+  }
+
+  #blockTable(): BlockTable {
+    const { target, units } = this.native;
+    return new BlockTable(this.cache.dir, target, tunedDevice(this.native), units);
   }
 
   async #loaded(ready: ReadyCode): Promise<NativeFunction> {
@@ -161,38 +193,6 @@ export class Device {
     for (const program of [...this.#programs]) program.close();
     this.native.close();
   }
-}
-
-/** Tenants as words, in order. Plain planning: nothing is compiled. */
-export function link(
-  tenants: readonly TenantModel[],
-  target: string,
-  tier: TierChoice = 'generic',
-  width?: number,
-  tuning?: Tuning,
-): WordPlan {
-  const linked = tenants.map(
-    ({ name, model }): Tenant => ({ name, model: model.compiledFor(target, tuning) }),
-  );
-  return { tenants: linked, words: coalesce(linked, tier, width) };
-}
-
-/** The same with the kernels of all classes, to print or to interpret. Every tenant's model must be compiled from its source. */
-export function linkWithKernels(
-  tenants: readonly TenantModel[],
-  target: string,
-  tier: TierChoice = 'generic',
-): IrProgram {
-  const plan = link(tenants, target, tier);
-  const classes = new Map<string, KernelClass>();
-  tenants.forEach(({ model }, n) => {
-    const keys = plan.tenants[n]!.model.tasks.flatMap((t) => Object.values(t.classes));
-    for (const key of keys) {
-      const found = classes.get(key) ?? model.classOf(target, key);
-      if (found) classes.set(key, found);
-    }
-  });
-  return { ...plan, target, classes };
 }
 
 export interface ProgramStats {
@@ -218,7 +218,7 @@ export class Program {
 
   constructor(
     native: NativeDevice,
-    readonly plan: WordPlan,
+    readonly plan: Plan,
     code: ReadonlyMap<string, LoadedCode>,
     ready: CodeResult,
     kernelsLowered: number,

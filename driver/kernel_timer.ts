@@ -1,6 +1,6 @@
 /**
- * @file Runs and times one kernel by itself under several schedules, for several tenants in one word, on random data. Candidates take
- * turns, so that whatever drifts hits all alike; constant operands have as many copies as exceed the caches, and each word of a round
+ * @file Runs and times one kernel by itself under several schedules or on several numbers of blocks, for several tenants in one word, on
+ * random data. Candidates take turns, so that whatever drifts hits all alike; constant operands have as many copies as exceed the caches, and each word of a round
  * takes the next, so that weights come from memory as they do in a model's round. Activations stay where they are: a model has just
  * written them.
  */
@@ -26,6 +26,8 @@ export interface Candidate {
   readonly schedule: Schedule;
   readonly code: NativeFunction;
   readonly launch: Launch;
+  /** Physical blocks that each slot gets; if not said as many as it has virtual ones. */
+  readonly blocks?: number;
 }
 
 /** More than any cache that is common, in bytes. */
@@ -121,9 +123,9 @@ export class KernelTimer {
   }
 
   /** A word for each copy of the constants. */
-  #program({ schedule, code, launch }: Candidate, width: number): NativeProgram {
+  #program({ schedule, code, launch, blocks }: Candidate, width: number): NativeProgram {
     const scheduled = { ...this.kernel, schedule };
-    const blocks = virtualBlocks(scheduled);
+    const end = virtualBlocks(scheduled);
     const sizes = classOf(scheduled, this.tier).sizes.values;
     const { threads, sharedBytes } = launch;
     const words = this.#operands.map(
@@ -131,9 +133,15 @@ export class KernelTimer {
         code,
         threads,
         sharedBytes,
-        slots: tenants
-          .slice(0, width)
-          .map((operands, tenant) => ({ tenant, body: 0, begin: 0, end: blocks, blocks, operands, sizes })),
+        slots: tenants.slice(0, width).map((operands, tenant) => ({
+          tenant,
+          body: 0,
+          begin: 0,
+          end,
+          blocks: Math.min(blocks ?? end, end),
+          operands,
+          sizes,
+        })),
       }),
     );
     return this.device.createProgram(words);

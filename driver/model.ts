@@ -58,8 +58,12 @@ export interface Model {
   compiledFor(target: string, tuning?: Tuning): CompiledModel;
   /** A kernel class of the model, to emit code from; an artefact has none. */
   classOf(target: string, key: string): KernelClass | undefined;
+  /** True if the model comes with its code and no kernels: from an artefact. */
+  readonly isCompiled: boolean;
   /** Code that came with the model. */
   codeOf(target: string, key: string): CodeImage | undefined;
+  /** The classes of each code of several that came with the model. */
+  fusedCodes(target: string): readonly (readonly string[])[];
 }
 
 /**
@@ -136,8 +140,14 @@ export class SourceModel implements Model {
     return module;
   }
 
+  readonly isCompiled = false;
+
   codeOf(): undefined {
     return undefined;
+  }
+
+  fusedCodes(): readonly [] {
+    return [];
   }
 
   #for(target: string, tuning?: Tuning): CompiledModule {

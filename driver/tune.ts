@@ -3,9 +3,8 @@
  * over all the widths asked for. One for all widths, not one for each: it fixes the order of sums, and a tenant's bits must not depend on
  * how many run beside it.
  */
-import { InputError } from '../compiler/errors.ts';
 import { classOf, type Tier } from '../ir/class.ts';
-import type { Kernel, Schedule } from '../ir/kernel.ts';
+import type { Schedule } from '../ir/kernel.ts';
 import { formatSchedule } from '../ir/print.ts';
 import { targetOf } from '../ir/target.ts';
 import type { Tensor } from '../ir/tensor.ts';
@@ -14,10 +13,13 @@ import { CodeCache } from '../runtime/cache.ts';
 import type { NativeDevice } from '../runtime/native.ts';
 import { inParallel } from '../runtime/parallel.ts';
 import { type Toolchain, toolchainOf } from '../runtime/toolchain.ts';
+import type { BlockTable } from './block_table.ts';
 import { codeOfClasses, type Progress } from './code.ts';
+import { type DistinctKernel, distinctKernels, scheduledBy } from './distinct_kernels.ts';
 import { type Candidate, differenceOf, KernelTimer } from './kernel_timer.ts';
-import { type Model, SourceModel } from './model.ts';
-import { type TuningEntry, type TuningTable, tuningKey } from './tuning.ts';
+import { hasBlockTimes, measureKernel } from './measure_blocks.ts';
+import type { Model } from './model.ts';
+import type { TuningEntry, TuningTable } from './tuning.ts';
 
 export interface TuneOptions {
   /** Tenants of a word for which kernels should be fast; each width counts alike. Default 1, 4, 8. */
@@ -62,19 +64,13 @@ const leastGain = 0.03;
 const closeEnough = 1.25;
 const rounds = { look: 3, earnest: 11 } as const;
 
-interface Work {
-  readonly key: string;
-  readonly kernel: Kernel;
-  readonly isConstant: readonly boolean[];
-  calls: number;
-}
-
 /** See `Device.tune`. */
 export async function tuneKernels(
   device: NativeDevice,
   models: readonly Model[],
   cache: CodeCache,
   table: TuningTable,
+  blocks: BlockTable,
   options: TuneOptions,
 ): Promise<TuneResult> {
   const { tier = 'specialised', again = false, signal, onProgress = () => {} } = options;
@@ -94,6 +90,10 @@ export async function tuneKernels(
     if (!tuned) break;
     const { bad, ...entry } = tuned;
     if (!known) await table.put(key, entry);
+    // Of what won also the time on fewer blocks: by that words of unlike kernels are planned.
+    const winner = scheduledBy(table, kernel, targetOf(device.target));
+    if (!known || !hasBlockTimes(blocks, winner, tier))
+      await measureKernel({ device, cache, toolchain, tier, blocks }, winner, isConstant);
     const { before, schedule, times, candidates } = entry;
     kernels.push({
       kernel: kernel.name,
@@ -116,31 +116,7 @@ export async function tuneKernels(
   return { kernels, total: work.length };
 }
 
-function distinctKernels(models: readonly Model[], target: string): Work[] {
-  const work = new Map<string, Work>();
-  for (const model of new Set(models)) {
-    if (!(model instanceof SourceModel))
-      throw new InputError(
-        `${model.name} comes from an artefact, which has no kernels to schedule: tune its ONNX file`,
-      );
-    const module = model.laidOutFor(target);
-    for (const { kernel, inputs } of module.calls) {
-      const key = tuningKey(kernel);
-      const known = work.get(key);
-      if (known) known.calls++;
-      else
-        work.set(key, {
-          key,
-          kernel,
-          isConstant: inputs.map((name) => module.constants.has(name)),
-          calls: 1,
-        });
-    }
-  }
-  return [...work.values()];
-}
-
-interface KernelWork extends Pick<Work, 'kernel' | 'isConstant'> {
+interface KernelWork extends Pick<DistinctKernel, 'kernel' | 'isConstant'> {
   readonly device: NativeDevice;
   readonly cache: CodeCache;
   readonly toolchain: Toolchain;

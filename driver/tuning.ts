@@ -3,20 +3,18 @@
  *
  *     tuning/<target>/<sha256 of the kernel without its schedule>/<device>.json
  *
- * Files are written atomically and may be deleted at any time. A schedule never changes what a kernel computes, and one that the
- * verifier refuses is not used, so a stale file can make a kernel slow and no more.
+ * A schedule never changes what a kernel computes, and one that the verifier refuses is not used, so a stale file can make a kernel slow
+ * and no more.
  */
-import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { classOf, type Tier } from '../ir/class.ts';
 import type { Kernel, Schedule } from '../ir/kernel.ts';
 import { parseSchedule } from '../ir/parse/index.ts';
 import { targetOf } from '../ir/target.ts';
 import { verifySchedule } from '../ir/verify_schedule.ts';
-import { writeAtomically } from '../runtime/cache.ts';
 import type { NativeDevice } from '../runtime/native.ts';
 import { cpuIdentity } from '../runtime/toolchain.ts';
+import { type Measured, Measurements } from './measurements.ts';
 
 /** Raised whenever old measurements mean nothing any more. */
 const format = 1;
@@ -30,13 +28,8 @@ export interface WidthTimes {
   readonly after: number;
 }
 
-export interface TuningEntry {
+export interface TuningEntry extends Measured {
   readonly format: typeof format;
-  /** The kernel's name, for people. */
-  readonly kernel: string;
-  readonly device: string;
-  /** When it was measured, ISO 8601. */
-  readonly date: string;
   readonly tier: Tier;
   /** How many schedules were measured. */
   readonly candidates: number;
@@ -68,8 +61,7 @@ export const tunedDevice = ({ kind, name }: Pick<NativeDevice, 'kind' | 'name'>)
 
 /** The table of one target. What it has read it remembers, so that all models of a program see one state of the files. */
 export class TuningTable implements Tuning {
-  readonly #dir: string;
-  readonly #known = new Map<string, TuningEntry | undefined>();
+  readonly #entries: Measurements<TuningEntry>;
   readonly #schedules = new Map<string, Schedule | undefined>();
 
   /**
@@ -79,9 +71,9 @@ export class TuningTable implements Tuning {
   constructor(
     cacheDir: string,
     private readonly target: string,
-    private readonly device: string | undefined = target === 'host' ? cpuIdentity() : undefined,
+    device: string | undefined = target === 'host' ? cpuIdentity() : undefined,
   ) {
-    this.#dir = join(cacheDir, 'tuning', target);
+    this.#entries = new Measurements(join(cacheDir, 'tuning', target), device, isEntry);
   }
 
   scheduleOf(kernel: Kernel): Schedule | undefined {
@@ -91,38 +83,14 @@ export class TuningTable implements Tuning {
   }
 
   find(key: string): TuningEntry | undefined {
-    if (!this.#known.has(key)) {
-      const entries = this.#files(key).flatMap((path) => readEntry(path) ?? []);
-      this.#known.set(key, entries.sort((a, b) => a.date.localeCompare(b.date)).at(-1));
-    }
-    return this.#known.get(key);
+    return this.#entries.find(key);
   }
 
   /** Throws CacheError if the folder cannot be written. */
   async put(key: string, entry: Omit<TuningEntry, 'format' | 'device' | 'date'>): Promise<TuningEntry> {
-    const { device } = this;
-    if (device === undefined) throw new Error('a measurement is of a device');
-    const whole = { format, device, date: new Date().toISOString(), ...entry } as const;
-    await writeAtomically(this.#path(key, device), `${JSON.stringify(whole, undefined, 2)}\n`);
-    this.#known.set(key, whole);
+    const whole = await this.#entries.put(key, { format, ...entry });
     this.#schedules.delete(key);
     return whole;
-  }
-
-  #path(key: string, device: string): string {
-    // A device's name may hold anything; the digest keeps two apart that are spelled alike.
-    const digest = createHash('sha256').update(device).digest('hex').slice(0, 8);
-    return join(this.#dir, key, `${device.replace(/[^\w.-]+/g, '_')}-${digest}.json`);
-  }
-
-  #files(key: string): string[] {
-    if (this.device !== undefined) return [this.#path(key, this.device)];
-    try {
-      const dir = join(this.#dir, key);
-      return readdirSync(dir).flatMap((name) => (name.endsWith('.json') ? join(dir, name) : []));
-    } catch {
-      return [];
-    }
   }
 
   #lawful(kernel: Kernel, entry: TuningEntry | undefined): Schedule | undefined {
@@ -132,22 +100,6 @@ export class TuningTable implements Tuning {
     verifySchedule(kernel, schedule, targetOf(this.target), (_, text) => problems.push(text));
     return problems.length === 0 ? schedule : undefined;
   }
-}
-
-/** Reads a file of the table. One that is damaged is removed, as the cache does: nothing is lost but a measurement. */
-function readEntry(path: string): TuningEntry | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
-  try {
-    const entry: unknown = JSON.parse(text);
-    if (isEntry(entry)) return entry;
-  } catch {}
-  rmSync(path, { force: true });
-  return undefined;
 }
 
 function isEntry(value: unknown): value is TuningEntry {

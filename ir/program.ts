@@ -5,6 +5,7 @@
 import type { KernelClass, Tier } from './class.ts';
 import type { Tensor } from './tensor.ts';
 import type { TensorType } from './types.ts';
+import type { Work } from './work.ts';
 
 /** A range of one of a tenant's two buffers: its weights (read only), or its arena (inputs, outputs, all between). */
 export interface Place {
@@ -29,6 +30,8 @@ export interface Task {
   readonly sizes: readonly number[];
   /** Virtual blocks. */
   readonly blocks: number;
+  /** What it takes, as far as its kernel says. */
+  readonly work: Work;
   /** Inputs, then outputs. */
   readonly operands: readonly Place[];
   /** The model's nodes it came from. */
@@ -94,6 +97,8 @@ export interface Tenant {
 export interface WordPlan {
   readonly tenants: readonly Tenant[];
   readonly words: readonly Word[];
+  /** Milliseconds that each word is expected to take, if it was planned by that. */
+  readonly predicted?: readonly number[];
 }
 
 /** A plan with all that is needed to print it, check it and run it: the target, and the kernels of its classes by key. */
@@ -104,3 +109,6 @@ export interface Program extends WordPlan {
 
 /** What identifies the code of a word: its tier and its classes in order. */
 export const codeKey = (word: Pick<Word, 'tier' | 'classes'>): string => word.classes.join('+');
+
+/** The classes in such a key. */
+export const classesIn = (key: string): string[] => key.split('+');

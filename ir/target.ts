@@ -19,6 +19,15 @@ export interface Target {
   readonly mostSharedBytes: number;
   /** Registers that a thread can name. */
   readonly registers: number;
+  /** Multiprocessors (on the host threads) of a usual device, where it is not at hand to be asked. */
+  readonly units: number;
+  /** What the blocks on one of them share. */
+  readonly unit: {
+    readonly threads: number;
+    readonly blocks: number;
+    readonly registers: number;
+    readonly sharedBytes: number;
+  };
 }
 
 const unlimited = Number.POSITIVE_INFINITY;
@@ -33,6 +42,8 @@ export const hostTarget: Target = {
   sharedBytes: unlimited,
   mostSharedBytes: unlimited,
   registers: unlimited,
+  units: 4,
+  unit: { threads: 1, blocks: 1, registers: unlimited, sharedBytes: unlimited },
 };
 
 /** The same on every GPU that is served (CUDA C++ Programming Guide, technical specifications per compute capability). */
@@ -45,17 +56,28 @@ const cudaLimits = {
   registers: 255,
 };
 
-/** Shared memory that a block can ask for, in KB; the least of them where nothing is said. */
-const mostSharedKb = new Map([
-  [80, 163],
-  [87, 163],
-  [90, 227],
-  [100, 227],
-  [103, 227],
+/** What differs between GPUs: shared memory of a multiprocessor in KB, its threads and blocks, and how many a usual device has. */
+interface Generation {
+  readonly sharedKb: number;
+  readonly threads: number;
+  readonly blocks: number;
+  readonly units: number;
+}
+const generations = new Map<number, Generation>([
+  [80, { sharedKb: 164, threads: 2048, blocks: 32, units: 108 }],
+  [86, { sharedKb: 100, threads: 1536, blocks: 16, units: 84 }],
+  [87, { sharedKb: 164, threads: 1536, blocks: 16, units: 16 }],
+  [89, { sharedKb: 100, threads: 1536, blocks: 24, units: 128 }],
+  [90, { sharedKb: 228, threads: 2048, blocks: 32, units: 132 }],
+  [100, { sharedKb: 228, threads: 2048, blocks: 32, units: 148 }],
+  [103, { sharedKb: 228, threads: 2048, blocks: 32, units: 148 }],
 ]);
-const leastOfMost = 99;
+/** Of one that is not known: the least of each. */
+const unknown: Generation = { sharedKb: 100, threads: 1536, blocks: 16, units: 84 };
+/** One KB of a multiprocessor's shared memory is the system's. */
+const askable = ({ sharedKb }: Generation): number => (sharedKb - 1) * 1024;
 /** What a block can ask for on any target, in bytes. */
-export const mostSharedBytes = Math.max(...mostSharedKb.values()) * 1024;
+export const mostSharedBytes = Math.max(...[...generations.values()].map(askable));
 
 /** The CUDA targets that `wideword compile` offers. Others of the form `sm_NN` work too, where NVRTC knows them. */
 export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
@@ -67,6 +89,13 @@ export function targetOf(name: string): Target {
   if (version === undefined || Number(version) < 80) {
     throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
   }
-  const most = (mostSharedKb.get(Number(version)) ?? leastOfMost) * 1024;
-  return { name, kind: 'cuda', ...cudaLimits, mostSharedBytes: most };
+  const g = generations.get(Number(version)) ?? unknown;
+  return {
+    name,
+    kind: 'cuda',
+    ...cudaLimits,
+    mostSharedBytes: askable(g),
+    units: g.units,
+    unit: { threads: g.threads, blocks: g.blocks, registers: 65536, sharedBytes: g.sharedKb * 1024 },
+  };
 }

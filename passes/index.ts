@@ -5,7 +5,7 @@ import type { Item } from '../ir/item.ts';
 import type { Kernel } from '../ir/kernel.ts';
 import type { Module } from '../ir/module.ts';
 import type { Program } from '../ir/program.ts';
-import type { Target } from '../ir/target.ts';
+import { type Target, targetOf } from '../ir/target.ts';
 import { orderChannels } from './channel_order.ts';
 import { coalesce, type TierChoice, tiers } from './coalesce.ts';
 import { constrain } from './constrain.ts';
@@ -13,6 +13,7 @@ import { fuse } from './fuse.ts';
 import { fuseAttention } from './fuse_attention.ts';
 import { layOut } from './layout.ts';
 import { linkModules } from './link.ts';
+import { estimatedTimes, pack } from './pack.ts';
 import { saturate, saturateKernel } from './saturate.ts';
 import { schedule, scheduleKernel } from './schedule.ts';
 import { slice } from './slice.ts';
@@ -109,7 +110,18 @@ export const passes = {
     on: 'program',
     doc: 'put tasks of one class, from different tenants, into one word',
     argument: '[generic|specialised|auto]',
-    program: (p, tier = 'generic') => ({ ...p, words: coalesce(p.tenants, tierOf(tier)) }),
+    program: (p, tier = 'generic') => ({ ...p, words: coalesce(p.tenants, tierOf('coalesce', tier)) }),
+  },
+  pack: {
+    on: 'program',
+    doc: 'put tasks of unlike classes side by side in wide words, by an estimate of what each takes',
+    argument: '[generic|specialised|auto]',
+    program: (p, tier = 'generic') => {
+      const target = targetOf(p.target);
+      const { units } = target;
+      const timeOf = estimatedTimes(target, units);
+      return { ...p, words: pack(p.tenants, { tier: tierOf('pack', tier), target, units, timeOf }).words };
+    },
   },
   constrain: {
     on: 'program',
@@ -129,10 +141,10 @@ export type PassName = keyof typeof passes;
 
 const isPass = (name: string): name is PassName => Object.hasOwn(passes, name);
 
-function tierOf(text: string): TierChoice {
+function tierOf(pass: string, text: string): TierChoice {
   const tier = tiers.find((t) => t === text);
   if (tier) return tier;
-  throw new PassError(`coalesce=${text}: expected generic, specialised or auto`);
+  throw new PassError(`${pass}=${text}: expected generic, specialised or auto`);
 }
 
 function countOf(pass: string, text: string | undefined): number {

@@ -6,6 +6,7 @@ import { virtualBlocks } from '../ir/blocks.ts';
 import { classOf, type KernelClass } from '../ir/class.ts';
 import type { Module } from '../ir/module.ts';
 import type { CompiledModel, Place, Port, Program, Task, Tenant, Word } from '../ir/program.ts';
+import { workOf } from '../ir/work.ts';
 import { planMemory } from './plan_memory.ts';
 
 /** A model for a target, with its kernels by class. */
@@ -28,6 +29,7 @@ export function compileModule(module: Module, target: string): CompiledModule {
       classes: { generic: generic.key, specialised: specialised.key },
       sizes: generic.sizes.values,
       blocks: virtualBlocks(call.kernel),
+      work: workOf(call.kernel),
       operands: [...call.inputs, ...call.outputs].map(place),
       loc: call.kernel.loc,
     };

@@ -4,8 +4,8 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lowerOnnx } from '../compiler/index.ts';
-import { linkWithKernels } from '../driver/device.ts';
 import { type Precision, SourceModel } from '../driver/model.ts';
+import { linkWithKernels } from '../driver/plan.ts';
 import { type Item, itemProblems } from '../ir/item.ts';
 import type { Kernel, MmaSchedule, Schedule } from '../ir/kernel.ts';
 import type { Program } from '../ir/program.ts';
@@ -65,7 +65,7 @@ const models = (modelOf: (seed: number) => Uint8Array, precision: Precision): Su
     linkWithKernels(
       tenants.map((t) => ({ name: tenantName(t), model: model(t) })),
       target.name,
-      tier,
+      { tier },
     );
 };
 

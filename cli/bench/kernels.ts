@@ -20,7 +20,38 @@ export interface KernelTime extends Cost {
   readonly milliseconds: number;
 }
 
+/** A word by itself, and what its plan expected of it. */
+export interface WordTime {
+  /** Its tasks by name, each with how many slots are of it. */
+  readonly tasks: string;
+  readonly classes: number;
+  readonly slots: number;
+  /** Both in milliseconds. */
+  readonly predicted: number;
+  readonly measured: number;
+}
+
 const rounds = 10;
+
+/** Times each word of a program that was planned by time. */
+export async function wordTimes(program: Program): Promise<WordTime[]> {
+  const { words, tenants, predicted = [] } = program.plan;
+  const times = await program.timeWords(rounds);
+  return words.map((word, n): WordTime => {
+    const names = new Map<string, number>();
+    for (const s of word.slots) {
+      const { name } = tenants[s.tenant]!.model.tasks[s.task]!;
+      names.set(name, (names.get(name) ?? 0) + 1);
+    }
+    return {
+      tasks: [...names].map(([name, count]) => (count > 1 ? `${name} x ${count}` : name)).join(', '),
+      classes: new Set(word.slots.map((s) => s.body)).size,
+      slots: word.slots.length,
+      predicted: predicted[n] ?? Number.NaN,
+      measured: median(times.map((round) => round[n]!)),
+    };
+  });
+}
 
 /** Times each word of the programs by itself; slowest kernel first. */
 export async function kernelTimes(

@@ -3,16 +3,17 @@
  * afterwards; then the modes take turns, so that whatever drifts (clocks, other users of the machine) hits all of them alike.
  */
 import type { Device, LoadOptions, Program } from '../../driver/device.ts';
+import type { WordKind } from '../../driver/plan.ts';
 import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Together } from '../../runtime/native.ts';
 import type { RoundResult } from '../../runtime/program.ts';
 import { median } from '../output.ts';
 import { checkAgainst, checkSameBits } from './check.ts';
-import { type KernelTime, kernelTimes, roundCost } from './kernels.ts';
+import { type KernelTime, kernelTimes, roundCost, type WordTime, wordTimes } from './kernels.ts';
 import type { BenchTenant, Reference } from './tenants.ts';
 
-/** How tenants share the device: one after another, each on a stream of its own, or as the words of one program. */
-export const modes = ['turn', 'space', 'coalesced'] as const;
+/** How tenants share the device: one after another, each on a stream of its own, or as the words of one program, of one class or wide. */
+export const modes = ['turn', 'space', 'coalesced', 'wide'] as const;
 export type Mode = (typeof modes)[number];
 
 export interface MeasureOptions {
@@ -46,6 +47,10 @@ export interface Measured {
   readonly figures: readonly Figure[];
   /** The kernels of the widest mode that was asked for, slowest first. */
   readonly kernels: readonly KernelTime[];
+  /** The wide words in order, if there are any. */
+  readonly words: readonly WordTime[];
+  /** What could not be done as asked. */
+  readonly notes: readonly string[];
 }
 
 /** A mode's programs, and how they run a round. */
@@ -62,7 +67,7 @@ export async function measure(
   reference: Reference,
   options: MeasureOptions,
 ): Promise<Measured> {
-  const { alone, all, runs, close } = await loadRuns(device, tenants, options);
+  const { alone, all, wide, runs, close } = await loadRuns(device, tenants, options);
   try {
     const expected = await runAlone(alone, tenants);
     const errors = new Map<Mode, number>();
@@ -83,6 +88,8 @@ export async function measure(
         ...cost,
       })),
       kernels: await kernelTimes(all.length > 0 ? all : alone, tenants, device.target),
+      words: (await Promise.all(wide.map(wordTimes))).flat(),
+      notes: wide.flatMap((p) => p.plan.notes),
     };
   } finally {
     close();
@@ -98,6 +105,8 @@ export interface LoadedRuns {
   readonly alone: readonly Program[];
   /** One of all tenants, if a mode asks for it. */
   readonly all: readonly Program[];
+  /** One of all tenants in wide words, likewise. */
+  readonly wide: readonly Program[];
   readonly runs: readonly Run[];
   close(): void;
 }
@@ -111,10 +120,11 @@ export async function loadRuns(
   const close = (): void => {
     for (const program of programs) program.close();
   };
-  const load = async (mine: readonly BenchTenant[]): Promise<Program> => {
+  const load = async (mine: readonly BenchTenant[], words: WordKind = 'coalesced'): Promise<Program> => {
     const options = {
       tier,
       tuning,
+      words,
       ...(width !== undefined && { width }),
       ...(onProgress && { onProgress }),
     };
@@ -126,11 +136,13 @@ export async function loadRuns(
     const alone: Program[] = [];
     for (const t of tenants) alone.push(await load([t]));
     const all = chosen.includes('coalesced') ? [await load(tenants)] : [];
+    const wide = chosen.includes('wide') ? [await load(tenants, 'wide')] : [];
     const runs = chosen.map((mode): Run => {
-      if (mode === 'coalesced') return { mode, programs: all, together: 'in turn' };
+      if (mode === 'coalesced' || mode === 'wide')
+        return { mode, programs: mode === 'wide' ? wide : all, together: 'in turn' };
       return { mode, programs: alone, together: mode === 'turn' ? 'in turn' : 'side by side' };
     });
-    return { alone, all, runs, close };
+    return { alone, all, wide, runs, close };
   } catch (error) {
     close();
     throw error;

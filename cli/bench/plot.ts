@@ -1,5 +1,5 @@
 /**
- * @file A line chart as SVG text: throughput against tenants, a line a mode.
+ * @file A line chart as SVG text: throughput against tenants, a line a mode; or time against blocks, a line a kernel.
  */
 import { colourOf, formatTick, svgFile, svgText as text, ticks } from '../svg.ts';
 
@@ -14,20 +14,45 @@ export interface Chart {
   readonly xLabel: string;
   readonly yLabel: string;
   readonly series: readonly Series[];
+  /** Default `linear`, from 0. On `log` axes, which take values above 0, powers look like straight lines. */
+  readonly scale?: 'linear' | 'log';
 }
 
 const size = { width: 720, height: 440 };
 const area = { left: 80, right: 30, top: 64, bottom: 84 };
+/** Values of 1, 2 or 5 times a power of ten, from at most `least` to at least `most`; powers of ten alone where those are many. */
+export function logTicks(least: number, most: number): number[] {
+  // A power more at either end, as a logarithm may be rounded to the wrong side of a whole number.
+  const [first, last] = [Math.floor(Math.log10(least)) - 1, Math.ceil(Math.log10(most)) + 1];
+  const steps = last - first > 6 ? [1] : [1, 2, 5];
+  const all = Array.from({ length: last - first + 1 }, (_, n) =>
+    steps.map((s) => Number((s * 10 ** (first + n)).toPrecision(3))),
+  ).flat();
+  const from = all.findLastIndex((t) => t <= least);
+  const to = all.findIndex((t) => t >= most);
+  // One value alone would be an axis of no length.
+  return all.slice(from, Math.max(to, from + 1) + 1);
+}
 
-/** The chart as the text of an SVG file. Both axes begin at 0. */
-export function lineChart({ title, subtitle, xLabel, yLabel, series }: Chart): string {
+/** The part (0 to 1) of an axis from `least` to `most` at which a value stands. */
+function along(scale: 'linear' | 'log', least: number, most: number): (value: number) => number {
+  if (scale === 'linear') return (value) => (value - least) / (most - least);
+  const [from, to] = [Math.log(least), Math.log(most)];
+  return (value) => (to > from ? (Math.log(value) - from) / (to - from) : 0);
+}
+
+/** The chart as the text of an SVG file. */
+export function lineChart({ title, subtitle, xLabel, yLabel, series, scale = 'linear' }: Chart): string {
   const points = series.flatMap((s) => s.points);
   const xs = [...new Set(points.map((p) => p.x))].sort((a, b) => a - b);
-  const yTicks = ticks(Math.max(...points.map((p) => p.y)));
+  const ys = points.map((p) => p.y);
+  const yTicks = scale === 'log' ? logTicks(Math.min(...ys), Math.max(...ys)) : ticks(Math.max(...ys));
   const right = size.width - area.right;
   const bottom = size.height - area.bottom;
-  const x = (v: number): string => (area.left + (v / Math.max(...xs)) * (right - area.left)).toFixed(1);
-  const y = (v: number): string => (bottom - (v / yTicks.at(-1)!) * (bottom - area.top)).toFixed(1);
+  const alongX = along(scale, scale === 'log' ? xs[0]! : 0, xs.at(-1)!);
+  const alongY = along(scale, yTicks[0]!, yTicks.at(-1)!);
+  const x = (v: number): string => (area.left + alongX(v) * (right - area.left)).toFixed(1);
+  const y = (v: number): string => (bottom - alongY(v) * (bottom - area.top)).toFixed(1);
   return svgFile(size.width, size.height, [
     text(
       `x="${area.left}" y="26"`,
@@ -36,7 +61,7 @@ export function lineChart({ title, subtitle, xLabel, yLabel, series }: Chart): s
     ),
     text(`x="${area.left}" y="46"`, subtitle, 'fill="#555"'),
     ...yTicks.flatMap((v) => [
-      `<line x1="${area.left}" x2="${right}" y1="${y(v)}" y2="${y(v)}" stroke="${v === 0 ? '#222' : '#ddd'}"/>`,
+      `<line x1="${area.left}" x2="${right}" y1="${y(v)}" y2="${y(v)}" stroke="${v === yTicks[0] ? '#222' : '#ddd'}"/>`,
       text(`x="${area.left - 8}" y="${y(v)}"`, formatTick(v), 'text-anchor="end" dominant-baseline="middle"'),
     ]),
     `<line x1="${area.left}" x2="${area.left}" y1="${area.top}" y2="${bottom}" stroke="#222"/>`,

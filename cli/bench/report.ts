@@ -4,7 +4,7 @@
 import type { Cost } from '../../ir/cost.ts';
 import { formatMs, table } from '../output.ts';
 import { type Ceilings, shareOfCeiling } from './ceilings.ts';
-import type { KernelTime } from './kernels.ts';
+import type { KernelTime, WordTime } from './kernels.ts';
 import type { Figure, Measured, Mode } from './measure.ts';
 
 /** All that was asked, and what came out. */
@@ -31,6 +31,7 @@ export const modeNames: { readonly [M in Mode]: string } = {
   turn: 'time multiplexed',
   space: 'space multiplexed',
   coalesced: 'coalesced',
+  wide: 'wide words',
 };
 
 /** Inferences a second, at the median round. */
@@ -64,6 +65,10 @@ export function toJson({ measured, ceilings, ...head }: BenchReport): object {
         };
       }),
     ),
+    words: measured.flatMap(({ figures, words }) =>
+      words.map((w) => ({ tenants: figures[0]!.tenants, ...w })),
+    ),
+    notes: measured.flatMap((m) => m.notes),
     kernels: measured.flatMap(({ figures, kernels }) => {
       const total = sumOf(kernels);
       return kernels.map((k) => {
@@ -142,7 +147,8 @@ export function toText(report: BenchReport, top: number): string {
       ];
     }),
   );
-  lines.push(table([head, ...rows]), '', ...kernelLines(measured.at(-1)!, ceilings, top));
+  const last = measured.at(-1)!;
+  lines.push(table([head, ...rows]), '', ...kernelLines(last, ceilings, top), ...wordLines(last, top));
   return lines.join('\n');
 }
 
@@ -167,5 +173,32 @@ function kernelLines({ figures, kernels }: Measured, ceilings: Ceilings, top: nu
   return [
     `slowest ${shown.length} of ${kernels.length} kernels at ${figures[0]!.tenants} tenants, timed word by word (${formatMs(total)} in all)`,
     table([head, ...rows]),
+  ];
+}
+
+/** The longest words of the wide mode against what was expected of them, and all of them. */
+function wordLines({ figures, words, notes }: Measured, top: number): string[] {
+  if (words.length === 0) return [];
+  const sum = (of: (w: WordTime) => number): number => words.reduce((ms, w) => ms + of(w), 0);
+  const shown = [...words.entries()].sort(([, a], [, b]) => b.measured - a.measured).slice(0, top);
+  const brief = (text: string): string => (text.length > 60 ? `${text.slice(0, 59)}…` : text);
+  const row = (w: Pick<WordTime, 'predicted' | 'measured'>): string[] => [
+    formatMs(w.predicted),
+    formatMs(w.measured),
+    (w.measured / w.predicted).toFixed(2),
+  ];
+  const all = { predicted: sum((w) => w.predicted), measured: sum((w) => w.measured) };
+  const off = words.map((w) => Math.abs(Math.log(w.measured / w.predicted))).sort((a, b) => a - b);
+  const wide = words.filter((w) => w.classes > 1).length;
+  return [
+    '',
+    `slowest ${shown.length} of ${words.length} words at ${figures[0]!.tenants} tenants (${wide} of more than one class), against their plan`,
+    table([
+      ['word', 'tasks', 'slots', 'predicted', 'measured', 'ratio'],
+      ...shown.map(([n, w]) => [n, brief(w.tasks), w.slots, ...row(w)]),
+      ['all', '', sum((w) => w.slots), ...row(all)],
+    ]),
+    `half of the words are within a factor of ${Math.exp(quantile(off, 0.5)).toFixed(2)} of their plan`,
+    ...notes.map((note) => `note: ${note}`),
   ];
 }

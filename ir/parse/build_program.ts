@@ -3,6 +3,7 @@
  */
 import { classOf, type KernelClass, memberOf, openSizeNames, type Tier } from '../class.ts';
 import type { CompiledModel, Place, Port, Program, Slot, Task, Tenant, Weight, Word } from '../program.ts';
+import { workOf } from '../work.ts';
 import type { ModelItem, Name, ProgramAst, ProgramItem, RangeAst, SlotAst } from './ast.ts';
 import { buildKernel } from './build_kernel.ts';
 import { buildData } from './build_module.ts';
@@ -144,6 +145,7 @@ class ProgramBuilder {
       classes: { generic: generic.key, specialised: specialised.key, [own.tier]: own.key },
       sizes: own.tier === 'generic' ? ast.sizes : generic.sizes.values,
       blocks: ast.blocks.value,
+      work: workOf(kernel),
       operands,
       loc: ast.loc,
     };

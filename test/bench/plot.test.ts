@@ -3,7 +3,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { lineChart } from '../../cli/bench/plot.ts';
+import { lineChart, logTicks } from '../../cli/bench/plot.ts';
 import { ticks } from '../../cli/svg.ts';
 
 /** Throws unless every element is closed in order, attributes are quoted and text is escaped. */
@@ -64,6 +64,39 @@ describe('lineChart', () => {
       expect(svg).toContain(label);
   });
 
+  it('makes straight lines of powers on axes that are logarithmic', () => {
+    const points = [1, 2, 4, 128].map((x) => ({ x, y: 100 / x }));
+    const svg = lineChart({
+      title: 't',
+      subtitle: 's',
+      xLabel: 'x',
+      yLabel: 'y',
+      scale: 'log',
+      series: [{ name: 'a', points }],
+    });
+    checkWellFormed(svg);
+    const [line] = [...svg.matchAll(/<polyline points="([^"]*)"/g)];
+    const [a, b, c, d] = line![1]!.split(' ').map((p) => p.split(',').map(Number) as [number, number]);
+    expect([a![0], d![0]]).toEqual([80, 690]);
+    expect(b![0] - a![0]).toBeCloseTo(c![0] - b![0], 0);
+    expect((b![1] - a![1]) / (b![0] - a![0])).toBeCloseTo((d![1] - a![1]) / (d![0] - a![0]), 1);
+  });
+
+  it('on logarithmic axes is well-formed with one point, and with equal ones', () => {
+    for (const points of [[{ x: 3, y: 2 }], [1, 2].map((x) => ({ x, y: 1 }))]) {
+      const svg = lineChart({
+        title: 't',
+        subtitle: 's',
+        xLabel: 'x',
+        yLabel: 'y',
+        scale: 'log',
+        series: [{ name: 'a', points }],
+      });
+      checkWellFormed(svg);
+      expect(svg).not.toMatch(/="[^"<]*(NaN|Infinity|undefined)/);
+    }
+  });
+
   it('is well-formed whatever it is given', () => {
     const point = fc.record({
       x: fc.integer({ min: 1, max: 256 }),
@@ -83,6 +116,24 @@ describe('lineChart', () => {
 });
 
 describe('ticks', () => {
+  it('of a logarithmic axis lie around all values', () => {
+    expect(logTicks(0.3, 40)).toEqual([0.2, 0.5, 1, 2, 5, 10, 20, 50]);
+    expect(logTicks(2, 2)).toEqual([2, 5]);
+    expect(logTicks(0.003, 900)).toEqual([0.001, 0.01, 0.1, 1, 10, 100, 1000]);
+    fc.assert(
+      fc.property(
+        fc.double({ min: 1e-6, max: 1e6, noNaN: true }),
+        fc.double({ min: 1, max: 1e6, noNaN: true }),
+        (least, ratio) => {
+          const all = logTicks(least, least * ratio);
+          expect(all[0]).toBeLessThanOrEqual(least);
+          expect(all.at(-1)).toBeGreaterThanOrEqual(least * ratio);
+          expect(all.length).toBeGreaterThan(1);
+        },
+      ),
+    );
+  });
+
   it('are round, and reach over the largest value', () => {
     expect(ticks(100)).toEqual([0, 20, 40, 60, 80, 100]);
     expect(ticks(13_770)).toEqual([0, 5000, 10_000, 15_000]);

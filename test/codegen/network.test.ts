@@ -5,8 +5,8 @@
 import { describe, expect, it } from 'vitest';
 import { lowerOnnx } from '../../compiler/index.ts';
 import { buildModel } from '../../compiler/onnx/writer.ts';
-import { linkWithKernels } from '../../driver/device.ts';
 import { SourceModel, scheduleModule } from '../../driver/model.ts';
+import { linkWithKernels } from '../../driver/plan.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
 import { titled, wayKinds } from '../support/ways.ts';

@@ -2,8 +2,8 @@
  * @file What is fuzzed: random graphs and random kernels, for some tenants, through the passes that make words.
  */
 import fc from 'fast-check';
-import { linkWithKernels } from '../../driver/device.ts';
 import { SourceModel } from '../../driver/model.ts';
+import { linkWithKernels } from '../../driver/plan.ts';
 import { type Item, itemProblems } from '../../ir/item.ts';
 import type { Module } from '../../ir/module.ts';
 import { textsOf } from '../../ir/problem.ts';
@@ -58,7 +58,7 @@ export function programOf(c: Case, target: string): Program {
 function fromGraph({ tenants, tier }: Case, { lowered, precision }: GraphCase, target: string): Program {
   const model = new SourceModel(lowered, precision);
   const named = Array.from({ length: tenants }, (_, t) => ({ name: `tenant ${t}`, model }));
-  return linkWithKernels(named, target, tier);
+  return linkWithKernels(named, target, { tier });
 }
 
 function fromModule({ module, tenants, tier }: Case, target: string): Program {

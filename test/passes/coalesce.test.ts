@@ -13,6 +13,7 @@ function tenant(name: string, classes: readonly string[]): Tenant {
     classes: { generic: c[0]!, specialised: c },
     sizes: [],
     blocks: 3,
+    work: { flops: 1, bytes: 1, threads: 1, registers: 0, sharedBytes: 0, tensorCores: false },
     operands: [],
     loc: [],
   }));

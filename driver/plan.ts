@@ -1,0 +1,93 @@
+/**
+ * @file From tenants to words: which models, which plan. Plain planning: nothing is compiled.
+ */
+import type { KernelClass } from '../ir/class.ts';
+import { codeKey, type Program, type Tenant, type Word, type WordPlan } from '../ir/program.ts';
+import { targetOf } from '../ir/target.ts';
+import { coalesce, type TierChoice } from '../passes/coalesce.ts';
+import { estimatedTimes, type PackOptions, pack } from '../passes/pack.ts';
+import type { BlockTable } from './block_table.ts';
+import type { TenantModel } from './code.ts';
+import type { Tuning } from './tuning.ts';
+
+/**
+ * `coalesced`: a word's slots are of one class. `wide`: unlike classes run side by side where what was measured of them (`Device.tune`,
+ * `Device.measureBlocks`), or else an estimate, says that it pays.
+ */
+export const wordKinds = ['coalesced', 'wide'] as const;
+export type WordKind = (typeof wordKinds)[number];
+
+export interface PlanOptions {
+  /** Default `generic`. */
+  readonly tier?: TierChoice;
+  /** Most slots of a word. Default: any number. */
+  readonly width?: number;
+  /** Default `coalesced`. */
+  readonly words?: WordKind;
+  readonly tuning?: Tuning | undefined;
+  /** Times of kernels, for wide words; without it all are estimated. */
+  readonly blocks?: BlockTable | undefined;
+  /** Multiprocessors, or threads; default: of a usual device. */
+  readonly units?: number;
+}
+
+export interface Plan extends WordPlan {
+  /** What could not be done as asked, a sentence each. */
+  readonly notes: readonly string[];
+}
+
+/** Tenants as words, in order. */
+export function link(tenants: readonly TenantModel[], target: string, options: PlanOptions = {}): Plan {
+  const { tier = 'generic', width, words = 'coalesced', tuning } = options;
+  const linked = tenants.map(
+    ({ name, model }): Tenant => ({ name, model: model.compiledFor(target, tuning) }),
+  );
+  const coalesced = (...notes: string[]): Plan => ({
+    tenants: linked,
+    words: coalesce(linked, tier, width),
+    notes,
+  });
+  if (words === 'coalesced') return coalesced();
+  const models = [...new Set(tenants.map((t) => t.model))];
+  // What comes from an artefact has no kernels to emit other code from.
+  const given = models.some((m) => m.isCompiled) ? models.flatMap((m) => m.fusedCodes(target)) : undefined;
+  const limits = targetOf(target);
+  const { units = limits.units, blocks } = options;
+  const packing: PackOptions = {
+    tier,
+    target: limits,
+    units,
+    timeOf: blocks ? (task, t) => blocks.timeOf(task, t) : estimatedTimes(limits, units),
+    ...(given && { given }),
+    ...(width !== undefined && { width }),
+  };
+  const { words: packed, predicted, lacksCode } = pack(linked, packing);
+  const isThere = (word: Word): boolean =>
+    models.some((m) => m.codeOf(target, codeKey(word))) ||
+    word.classes.every((key) => models.some((m) => m.classOf(target, key)));
+  if (!packed.every(isThere))
+    return coalesced('words stay coalesced: the artefact has not the code for other ones');
+  const notes =
+    given && lacksCode
+      ? ['some words are narrower than they could be: the artefact has no code for all of their classes']
+      : [];
+  return { tenants: linked, words: packed, predicted, notes };
+}
+
+/** The same with the kernels of all classes, to print or to interpret. Every tenant's model must be compiled from its source. */
+export function linkWithKernels(
+  tenants: readonly TenantModel[],
+  target: string,
+  options: PlanOptions = {},
+): Program {
+  const plan = link(tenants, target, options);
+  const classes = new Map<string, KernelClass>();
+  tenants.forEach(({ model }, n) => {
+    const keys = plan.tenants[n]!.model.tasks.flatMap((t) => Object.values(t.classes));
+    for (const key of keys) {
+      const found = classes.get(key) ?? model.classOf(target, key);
+      if (found) classes.set(key, found);
+    }
+  });
+  return { ...plan, target, classes };
+}
