@@ -3,7 +3,8 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { lineChart, ticks } from '../../cli/bench/plot.ts';
+import { lineChart } from '../../cli/bench/plot.ts';
+import { ticks } from '../../cli/svg.ts';
 
 /** Throws unless every element is closed in order, attributes are quoted and text is escaped. */
 function checkWellFormed(svg: string): void {
