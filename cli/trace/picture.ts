@@ -52,7 +52,7 @@ export function roundsPicture({ title, subtitle, tenants, panels }: Picture): st
     text(`x="${area.left}" y="46"`, subtitle, 'fill="#555"'),
     ...legend.elements,
   ];
-  let y = legend.bottom + 26;
+  let y = legend.bottom + 34;
   for (const { title: panelTitle, group, units } of panels) {
     const top = y + 8;
     const bottom = top + rowHeight * units.length;
