@@ -28,7 +28,7 @@ export function lineChart({ title, subtitle, xLabel, yLabel, series }: Chart): s
   const bottom = size.height - area.bottom;
   const x = (v: number): string => (area.left + (v / Math.max(...xs)) * (right - area.left)).toFixed(1);
   const y = (v: number): string => (bottom - (v / yTicks.at(-1)!) * (bottom - area.top)).toFixed(1);
-  return svgFile(size.width, size.height, [
+  return svgFile({ ...size, title }, [
     text(
       `x="${area.left}" y="26"`,
       title.length > 68 ? `${title.slice(0, 67)}…` : title,

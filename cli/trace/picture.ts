@@ -77,7 +77,7 @@ export function roundsPicture({ title, subtitle, tenants, panels }: Picture): st
       'text-anchor="middle"',
     ),
   );
-  return svgFile(width, axis + 54, elements);
+  return svgFile({ width, height: axis + 54, title }, elements);
 }
 
 /** A swatch and a name for each tenant, in as many lines as they need. */
