@@ -21,7 +21,7 @@ export function ticks(most: number): number[] {
 }
 
 /** Text as XML holds it; what XML has no place for is left out. */
-export const escaped = (text: string): string =>
+const escaped = (text: string): string =>
   text
     .replace(/[\p{Control}\p{Surrogate}\ufffe\uffff]/gu, '')
     .replace(/[&<>"']/g, (c) => `&#${c.codePointAt(0)};`);
@@ -32,10 +32,14 @@ export const formatTick = (n: number): string => n.toLocaleString('en-US', { max
 export const svgText = (at: string, content: string, more = ''): string =>
   `<text ${at}${more && ` ${more}`}>${escaped(content)}</text>`;
 
-/** A file of these elements on white. */
-export const svgFile = (width: number, height: number, elements: readonly string[]): string =>
+/** A file of these elements on white. The title is for those who do not see it. */
+export const svgFile = (
+  { width, height, title }: { readonly width: number; readonly height: number; readonly title: string },
+  elements: readonly string[],
+): string =>
   [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="13" fill="#222">`,
+    `<title>${escaped(title)}</title>`,
     `<rect width="${width}" height="${height}" fill="#fff"/>`,
     ...elements,
     '</svg>',

@@ -110,10 +110,10 @@ export async function trace(specs: readonly string[], options: TraceOptions): Pr
 }
 
 /** Traces a round in each mode. Throws CheckFailed if an output has other bits than when its tenant runs alone. */
-async function traceModes(
+export async function traceModes(
   device: Device,
   tenants: readonly BenchTenant[],
-  { mode: modes, tier, tuning, width }: TraceOptions,
+  { mode: modes, tier, tuning, width }: Pick<TraceOptions, 'mode' | 'tier' | 'tuning' | 'width'>,
   steps: CodeProgress[],
 ): Promise<Traced[]> {
   const tell = statusLine();

@@ -52,9 +52,8 @@ function* eventsOf(groups: readonly Group[], tenants: readonly string[]): Genera
       const lanes = track.spans.length > 0 ? lanesOf(track.spans) : [[]];
       for (const [lane, spans] of lanes.entries()) {
         tid++;
-        yield metadata('thread_name', pid, tid, {
-          name: lane === 0 ? track.name : `${track.name} (${lane + 1})`,
-        });
+        const title = lane === 0 ? track.name : `${track.name} (${lane + 1})`;
+        yield metadata('thread_name', pid, tid, { name: title });
         yield metadata('thread_sort_index', pid, tid, { sort_index: tid });
         for (const span of spans) yield complete(span, track.kind, pid, tid, tenants);
       }

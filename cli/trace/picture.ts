@@ -24,7 +24,7 @@ const width = 1000;
 const area = { left: 84, right: 24 };
 const plotWidth = width - area.left - area.right;
 const maxTitle = 96;
-/** Time is cut into pieces of half a pixel; in each a row shows the tenant that had most of it. */
+/** Time is cut into pieces of half a pixel; in each a row shows one tenant (see shownOf). */
 const piecesPerPixel = 2;
 const pieces = plotWidth * piecesPerPixel;
 /** How full the colour is, by the part of a piece in which anything ran. */
@@ -35,9 +35,9 @@ const maxLegend = 40;
 export function roundsPicture({ title, subtitle, tenants, panels }: Picture): string {
   const longest = Math.max(1, ...panels.map((p) => endOf([p.group])));
   const [unit, perUnit] = longest < 1e6 ? ['microseconds', 1e3] : ['milliseconds', 1e6];
-  const marks = ticks(longest / perUnit);
-  const scale = pieces / (marks.at(-1)! * perUnit);
-  const x = (v: number): string => (area.left + (v / marks.at(-1)!) * plotWidth).toFixed(1);
+  const most = longest / perUnit;
+  const marks = ticks(most).filter((v) => v <= most);
+  const x = (v: number): string => (area.left + (v / most) * plotWidth).toFixed(1);
   const rowHeight = Math.max(
     1,
     Math.min(24, Math.floor(300 / Math.max(...panels.map((p) => p.units.length)))),
@@ -52,7 +52,7 @@ export function roundsPicture({ title, subtitle, tenants, panels }: Picture): st
     text(`x="${area.left}" y="46"`, subtitle, 'fill="#555"'),
     ...legend.elements,
   ];
-  let y = legend.bottom + 26;
+  let y = legend.bottom + 34;
   for (const { title: panelTitle, group, units } of panels) {
     const top = y + 8;
     const bottom = top + rowHeight * units.length;
@@ -61,7 +61,7 @@ export function roundsPicture({ title, subtitle, tenants, panels }: Picture): st
       `<rect x="${area.left}" y="${top}" width="${plotWidth}" height="${bottom - top}" fill="#f3f3f3"/>`,
       ...marks.map((v) => `<line x1="${x(v)}" x2="${x(v)}" y1="${top}" y2="${bottom}" stroke="#ddd"/>`),
       ...unitLabels(units, top, rowHeight),
-      ...blockPaths(group, units, tenants.length, top, rowHeight, scale),
+      ...blockPaths(group, units, tenants.length, top, rowHeight, pieces / longest),
     );
     y = bottom + 30;
   }
@@ -77,7 +77,7 @@ export function roundsPicture({ title, subtitle, tenants, panels }: Picture): st
       'text-anchor="middle"',
     ),
   );
-  return svgFile(width, axis + 54, elements);
+  return svgFile({ width, height: axis + 54, title }, elements);
 }
 
 /** A swatch and a name for each tenant, in as many lines as they need. */
@@ -120,7 +120,7 @@ function unitLabels(units: readonly string[], top: number, rowHeight: number): s
   );
 }
 
-/** One path for each colour and strength: a rectangle wherever it does not change along a row. */
+/** One path for each colour and strength: a line as thick as a row wherever they do not change along it. */
 function blockPaths(
   { tracks }: Group,
   units: readonly string[],
@@ -129,24 +129,24 @@ function blockPaths(
   rowHeight: number,
   scale: number,
 ): string[] {
-  const paths = new Map<string, { colour: number; strength: number; rectangles: string[] }>();
+  const paths = new Map<string, { colour: number; strength: number; lines: string[] }>();
   const inset = rowHeight >= 8 ? 2 : 0;
   const rows = new Map(units.map((name, n) => [name, n]));
   for (const { kind, name, spans } of tracks) {
     const row = rows.get(name);
     if (kind !== 'block' || row === undefined) continue;
-    const y = top + row * rowHeight + inset / 2;
-    for (const { from, to, tenant, strength } of runsOf(spans, tenants, scale)) {
+    const y = top + (row + 0.5) * rowHeight;
+    for (const { from, to, tenant, strength } of runsOf(spans, tenants, scale, (row * golden) % 1)) {
       const key = `${tenant} ${strength}`;
-      const path = paths.get(key) ?? { colour: tenant, strength, rectangles: [] };
+      const path = paths.get(key) ?? { colour: tenant, strength, lines: [] };
       paths.set(key, path);
       const [left, long] = [area.left + from / piecesPerPixel, (to - from) / piecesPerPixel];
-      path.rectangles.push(`M${left} ${y}h${long}v${rowHeight - inset}h${-long}z`);
+      path.lines.push(`M${left} ${y}h${long}`);
     }
   }
   return [...paths.values()].map(
-    ({ colour, strength, rectangles }) =>
-      `<path fill="${colourOf(colour)}" fill-opacity="${strength / strengths}" d="${rectangles.join('')}"/>`,
+    ({ colour, strength, lines }) =>
+      `<path stroke="${colourOf(colour)}" stroke-opacity="${strength / strengths}" stroke-width="${rowHeight - inset}" d="${lines.join('')}"/>`,
   );
 }
 
@@ -157,8 +157,11 @@ interface Stretch {
   readonly strength: number;
 }
 
-/** A row as stretches of pieces that look the same. */
-function runsOf(spans: readonly Span[], tenants: number, scale: number): Stretch[] {
+/** The golden section spreads its multiples evenly over 0 to 1, however many there are. */
+const golden = (Math.sqrt(5) - 1) / 2;
+
+/** A row as stretches of pieces that look the same; `turn`, 0 to 1, is its own. */
+function runsOf(spans: readonly Span[], tenants: number, scale: number, turn: number): Stretch[] {
   const ofTenant = Array.from({ length: tenants }, () => new Float64Array(0));
   const busy = new Float64Array(pieces);
   let until = 0;
@@ -174,12 +177,30 @@ function runsOf(spans: readonly Span[], tenants: number, scale: number): Stretch
     // Little shows as something: else short blocks far apart would be no blocks.
     const strength = busy[piece]! > 0.02 ? Math.max(1, Math.round(Math.min(1, busy[piece]!) * strengths)) : 0;
     if (strength === 0) continue;
-    const { tenant } = present.reduce((a, b) => (b.times[piece]! > a.times[piece]! ? b : a));
+    const tenant = shownOf(present, piece, turn);
     const last = stretches.at(-1);
     if (last && last.to === piece && last.tenant === tenant && last.strength === strength) last.to++;
     else stretches.push({ from: piece, to: piece + 1, tenant, strength });
   }
   return stretches;
+}
+
+/**
+ * Whom a row shows in a piece. Where tenants share a unit, the rows' turns choose among them, so that in any stretch of rows each has
+ * as much of the picture as it has of the blocks' time.
+ */
+function shownOf(
+  present: readonly { readonly tenant: number; readonly times: Float64Array }[],
+  piece: number,
+  turn: number,
+): number {
+  let left = turn * present.reduce((sum, { times }) => sum + times[piece]!, 0);
+  for (const { tenant, times } of present) {
+    if (left < times[piece]!) return tenant;
+    left -= times[piece]!;
+  }
+  // Only what rounding left over comes here.
+  return present.findLast(({ times }) => times[piece]! > 0)!.tenant;
 }
 
 /** Adds to each piece the part of it that lies between two places. */
