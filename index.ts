@@ -15,7 +15,7 @@ export {
   type SaveResult,
   saveArtefact,
 } from './driver/artefact.ts';
-export type { Progress, TenantModel } from './driver/code.ts';
+export type { CodeProgress, Progress, TenantModel } from './driver/code.ts';
 export {
   Device,
   type DeviceKind,
@@ -35,11 +35,12 @@ export {
   type Precision,
 } from './driver/model.ts';
 export type { WordKind } from './driver/plan.ts';
+export type { RoundTrace, TracedProgram, TracedSlot, TracedWord } from './driver/trace.ts';
 export type { BadCandidate, TunedKernel, TuneOptions, TuneResult } from './driver/tune.ts';
 export type { WidthTimes } from './driver/tuning.ts';
 export { makeTensor, type Tensor, type TypedArray, tensorOf, toNumbers } from './ir/tensor.ts';
 export { type DType, formatType, type TensorType } from './ir/types.ts';
 export type { Measurement } from './passes/block_time.ts';
-export type { Together } from './runtime/native.ts';
+export type { BlockTimes, Together } from './runtime/native.ts';
 export { RequestError, type RoundResult, type Tensors } from './runtime/program.ts';
 export { MissingToolchain } from './runtime/toolchain.ts';

@@ -12,8 +12,7 @@ import { type Measured, type Mode, measure, modes } from './bench/measure.ts';
 import { lineChart } from './bench/plot.ts';
 import { type BenchReport, modeNames, throughput, toJson, toText } from './bench/report.ts';
 import { benchTenants, referenceOf } from './bench/tenants.ts';
-import { writeFileFor } from './bench/write.ts';
-import { exitCodes } from './output.ts';
+import { exitCodes, writeResult } from './output.ts';
 import { parseModelSpec, type Shapes } from './tenants.ts';
 
 export interface BenchOptions {
@@ -63,7 +62,7 @@ export async function bench(specs: readonly string[], options: BenchOptions): Pr
 }
 
 /** As many programs can run side by side. */
-const mostTenants = 256;
+export const mostTenants = 256;
 
 async function benchOn(
   device: Device,
@@ -100,7 +99,7 @@ async function benchOn(
 }
 
 /** What is being done, on a terminal only; each call replaces the line. */
-function statusLine(): (text: string) => void {
+export function statusLine(): (text: string) => void {
   if (!process.stderr.isTTY) return () => {};
   return (text) => void process.stderr.write(`\r\x1b[K${text}`);
 }
@@ -120,7 +119,7 @@ async function writePlot(path: string, report: BenchReport): Promise<void> {
       }))
       .filter((s) => s.points.length > 0),
   });
-  await writeFileFor(path, chart);
+  await writeResult(path, chart);
 }
 
 /** Reads `turn,space,coalesced`. */

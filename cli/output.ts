@@ -1,6 +1,7 @@
 /**
  * @file What the command prints: progress, tables, errors in one line, and JSON for machines.
  */
+import { writeFile } from 'node:fs/promises';
 import cliProgress from 'cli-progress';
 import { CommanderError } from 'commander';
 import { InputError } from '../compiler/errors.ts';
@@ -37,6 +38,15 @@ export function progressBar(label: string): {
     },
     stop: () => bar?.stop(),
   };
+}
+
+/** Writes a file that was asked for: a text, or one in pieces. Throws InputError if it cannot be written. */
+export async function writeResult(path: string, content: string | Iterable<string>): Promise<void> {
+  try {
+    await writeFile(path, content);
+  } catch (error) {
+    throw new InputError(`cannot write ${path}: ${(error as NodeJS.ErrnoException).code ?? error}`);
+  }
 }
 
 /** Aligned columns; numbers to the right. */

@@ -41,7 +41,7 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
     classes.length === 1
       ? [`  ${stride(names[0]!)}`]
       : [
-          '  switch (row.body) {',
+          '  switch (share.body) {',
           ...classes.flatMap((c, n) => [
             `    case ${n}:`,
             ...leaving(c, threads),

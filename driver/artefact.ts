@@ -15,7 +15,7 @@ import { CodeCache } from '../runtime/cache.ts';
 import type { Launch } from '../runtime/program.ts';
 import { cpuIdentity } from '../runtime/toolchain.ts';
 import { BlockTable } from './block_table.ts';
-import { type Progress, prepareCode, type TenantModel } from './code.ts';
+import { type CodeProgress, prepareCode, type TenantModel } from './code.ts';
 import { type CodeImage, type Model, type ModelPort, type Precision, readModelFile } from './model.ts';
 import { link, type WordKind } from './plan.ts';
 import { TuningTable } from './tuning.ts';
@@ -81,7 +81,7 @@ export interface SaveOptions {
   readonly cacheDir?: string;
   /** Default true: kernels that were tuned (`Device.tune`) get the schedules found, those of the device tuned last for each target. */
   readonly tuning?: boolean;
-  readonly onProgress?: (p: Progress & { readonly target: string }) => void;
+  readonly onProgress?: (p: CodeProgress & { readonly target: string }) => void;
 }
 
 export interface SaveResult {

@@ -25,6 +25,13 @@ export interface Progress {
   readonly name: string;
 }
 
+/** A step with where its code came from and when it was made ready, in milliseconds of `performance.now()`. */
+export interface CodeProgress extends Progress {
+  readonly how: 'compiled' | 'cached' | 'shipped';
+  readonly begin: number;
+  readonly end: number;
+}
+
 /** Code of one word, ready to load: a file (in the cache), or bytes that came with a model. */
 export interface ReadyCode {
   readonly key: string;
@@ -80,14 +87,14 @@ export async function prepareCode(
   tenants: readonly TenantModel[],
   target: string,
   cache: CodeCache,
-  onProgress: (p: Progress) => void = () => {},
+  onProgress: (p: CodeProgress) => void = () => {},
 ): Promise<CodeResult> {
   const models = [...new Set(tenants.map((t) => t.model))];
   const wanted = [...distinctCodes(words)];
   const code: ReadyCode[] = [];
   const counts = { compiled: 0, cached: 0, shipped: 0 };
   let toolchain: Toolchain | undefined;
-  const finish = (ready: ReadyCode, how: keyof typeof counts): void => {
+  const finish = (ready: ReadyCode, how: keyof typeof counts, begin: number): void => {
     code.push(ready);
     counts[how]++;
     onProgress({
@@ -95,16 +102,20 @@ export async function prepareCode(
       total: wanted.length,
       cached: code.length - counts.compiled,
       name: ready.entry,
+      how,
+      begin,
+      end: performance.now(),
     });
   };
 
   const prepare = async ([key, word]: [string, Word]): Promise<void> => {
+    const begin = performance.now();
     const shipped = models.map((m) => m.codeOf(target, key)).find((c) => c !== undefined);
-    if (shipped) return finish(await fromImage(key, shipped, target, cache), 'shipped');
+    if (shipped) return finish(await fromImage(key, shipped, target, cache), 'shipped', begin);
     toolchain ??= toolchainOf(target);
     const classes = classesOf(word, models, target);
     const { cached, ...ready } = await codeOfClasses(classes, target, cache, toolchain);
-    finish({ key, ...ready }, cached ? 'cached' : 'compiled');
+    finish({ key, ...ready }, cached ? 'cached' : 'compiled', begin);
   };
   await inParallel(wanted, prepare);
   return { code, ...counts };

@@ -9,10 +9,11 @@ import { CodeCache } from '../runtime/cache.ts';
 import { loadNative, type NativeDevice, type NativeFunction, type Together } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
 import { BlockTable } from './block_table.ts';
-import { type CodeResult, type Progress, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
+import { type CodeProgress, type CodeResult, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
 import { type BlockOptions, type KernelBlocks, measureBlocks } from './measure_blocks.ts';
 import type { Model } from './model.ts';
 import { link, type Plan, type WordKind, wordKinds } from './plan.ts';
+import { type RoundTrace, tracedProgram } from './trace.ts';
 import { type TuneOptions, type TuneResult, tuneKernels } from './tune.ts';
 import { TuningTable, tunedDevice } from './tuning.ts';
 
@@ -36,7 +37,7 @@ export interface LoadOptions {
   readonly words?: WordKind;
   /** Default true: kernels that were tuned on this device (`Device.tune`) get the schedules found, as the cache has them now. */
   readonly tuning?: boolean;
-  readonly onProgress?: (p: Progress) => void;
+  readonly onProgress?: (p: CodeProgress) => void;
 }
 
 /**
@@ -70,6 +71,11 @@ export class Device {
     private readonly native: NativeDevice,
     readonly cache: CodeCache,
   ) {}
+
+  /** Multiprocessors, or threads of the host. */
+  get units(): number {
+    return this.native.units;
+  }
 
   get kind(): 'cuda' | 'host' {
     return this.native.kind;
@@ -127,6 +133,14 @@ export class Device {
    */
   time(programs: readonly Program[], together: Together, rounds = 10): Promise<number[]> {
     return Program.timeTogether(this.native, programs, together, rounds);
+  }
+
+  /**
+   * One such round, with when and where every block ran. Noting it costs a block some instructions. Throws RangeError for programs of more
+   * than 2^22 physical blocks in all.
+   */
+  trace(programs: readonly Program[], together: Together): Promise<RoundTrace> {
+    return Program.traceTogether(this.native, programs, together);
   }
 
   /**
@@ -265,6 +279,16 @@ export class Program {
       together,
       rounds,
     );
+  }
+
+  static async traceTogether(
+    native: NativeDevice,
+    programs: readonly Program[],
+    together: Together,
+  ): Promise<RoundTrace> {
+    const loaded = programs.map((p) => p.#loaded);
+    const { milliseconds, words } = await LoadedProgram.traceTogether(native, loaded, together);
+    return { milliseconds, programs: programs.map((p, n) => tracedProgram(p.plan, words[n]!)) };
   }
 
   close(): void {

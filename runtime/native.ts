@@ -92,8 +92,123 @@ export interface NativeProgram {
   close(): void;
 }
 
+/** One of a tenant's tasks, as the issue engine sees it. */
+export interface NativeEngineTask {
+  /** Tasks of one class can run on the same body of a code. */
+  readonly class: number;
+  /** Virtual blocks. */
+  readonly blocks: number;
+  /** What a virtual block is expected to take, in nanoseconds; the engine measures it as it goes. */
+  readonly blockNanoseconds: number;
+  readonly operands: readonly Operand[];
+  readonly sizes: readonly number[];
+}
+
+export interface NativeEngineTenant {
+  /** Its share of the device's time, relative to the others'. */
+  readonly weight: number;
+  readonly inputs: readonly Operand[];
+  readonly outputs: readonly Operand[];
+  /** In order: a request is a chain. */
+  readonly tasks: readonly NativeEngineTask[];
+}
+
+/** Code that the engine can issue words on: for each class that it serves, the body that computes it. */
+export interface NativeEngineCode {
+  readonly code: NativeFunction;
+  readonly threads: number;
+  readonly sharedBytes: number;
+  readonly classes: readonly number[];
+  readonly bodies: readonly number[];
+}
+
+export interface NativeEngineSpec {
+  /** How many classes there are; they are numbered from 0. */
+  readonly classes: number;
+  readonly tenants: readonly NativeEngineTenant[];
+  /** At least one for each class of a task. */
+  readonly codes: readonly NativeEngineCode[];
+  /** A program of all tenants (by their numbers here), whose rounds the engine may run where all of them have a request. */
+  readonly program?: NativeProgram;
+  /** What no word is to be expected to take longer than; longer tasks are sliced. */
+  readonly boundNanoseconds: number;
+  /** How many times as long as its first request needs by itself a word may take, to serve others as well; at least 1. */
+  readonly stretch: number;
+  /** What a launch takes beside its blocks. */
+  readonly launchNanoseconds: number;
+  /** Words that wait on the device or run, at most. */
+  readonly ahead: number;
+}
+
+export interface NativeEngineStats {
+  readonly words: number;
+  readonly slots: number;
+  /** Slots that were only part of a task. */
+  readonly slices: number;
+  /** Rounds of the program. */
+  readonly rounds: number;
+  readonly requests: number;
+  /** What the device's thread spent on choosing and launching all these words. */
+  readonly issueNanoseconds: number;
+  /** Triples: two classes that were ready at the same time and that no code serves both of, and how often. */
+  readonly wishes: Float64Array;
+}
+
+/** Issued words and rounds. */
+export interface NativeJournal {
+  /** Four numbers each: when it was issued and seen to end (nanoseconds of the machine's steady clock), what was expected, code (-1: a round). */
+  readonly words: Float64Array;
+  /** Five numbers each: the word, tenant, task, first virtual block, and the one behind the last (-1, 0, 0 in a round). */
+  readonly slots: Float64Array;
+}
+
+/** Takes requests at any time and packs what can go on into words, on the device's thread. */
+export interface NativeEngine {
+  /**
+   * Runs one request. `writes` are copied to the inputs, `reads` filled from the outputs, in the order of the ports. A tenant has at most
+   * two requests under way: one runs, one waits.
+   */
+  submit(
+    tenant: number,
+    writes: readonly Uint8Array[],
+    reads: readonly Uint8Array[],
+  ): Promise<{ readonly milliseconds: number }>;
+  /**
+   * Lets requests arrive at these times (ascending, from now), on the device's thread and without copies, and gives the milliseconds from
+   * each one's arrival to its end. For measurements.
+   */
+  drive(milliseconds: Float64Array, tenants: Uint32Array): Promise<Float64Array>;
+  /** From the next word on. */
+  addCode(code: NativeEngineCode): void;
+  stats(): NativeEngineStats;
+  keepJournal(keep: boolean): void;
+  /** What has been issued since the last call, if the journal is kept: up to 65,536 words. */
+  takeJournal(): NativeJournal;
+  /** Requests under way are rejected. */
+  close(): void;
+}
+
 /** One behind the other, or each on a stream (on the host: threads) of its own at the same time. */
 export type Together = 'in turn' | 'side by side';
+
+/** When and where the blocks of a word ran, an entry a physical block, in their order; without those that were idle. */
+export interface BlockTimes {
+  /** In nanoseconds since the round's first block began. */
+  readonly begin: Float64Array;
+  readonly end: Float64Array;
+  /** Multiprocessor, or thread of the host: side by side, each program's are numbered on from those of the one before. */
+  readonly unit: Uint32Array;
+  /** Which of the word's slots. */
+  readonly slot: Uint32Array;
+}
+
+/** One round in which every block noted when it ran. */
+export interface NativeTrace {
+  /** As `NativeDevice.time` gives them. */
+  readonly milliseconds: number;
+  /** The words of each program. */
+  readonly programs: readonly (readonly BlockTimes[])[];
+}
 
 export interface NativeDevice {
   readonly kind: 'cuda' | 'host';
@@ -109,11 +224,14 @@ export interface NativeDevice {
   /** Loads a cubin (its bytes) or a shared library (its path) and finds the named entry. */
   load(code: Uint8Array | string, entry: string): NativeFunction;
   createProgram(words: readonly NativeWord[]): NativeProgram;
+  createEngine(spec: NativeEngineSpec): NativeEngine;
   /**
    * Runs one round of distinct programs with all their tenants, `rounds` times, and gives the device milliseconds of each from
    * before the first launch to the end of the last; launching is part of them.
    */
   time(programs: readonly NativeProgram[], together: Together, rounds: number): Promise<Float64Array>;
+  /** Runs one such round with every block noting when it ran. The programs may have 2^22 physical blocks in all. */
+  trace(programs: readonly NativeProgram[], together: Together): Promise<NativeTrace>;
   close(): void;
 }
 

@@ -17,6 +17,7 @@ import { breachOf, type RowContract } from '../ir/row_contract.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor, type TypedArray } from '../ir/tensor.ts';
 import { byteSize, elementCount, formatType, sameShape } from '../ir/types.ts';
 import type {
+  BlockTimes,
   NativeBuffer,
   NativeDevice,
   NativeFunction,
@@ -168,6 +169,22 @@ export class LoadedProgram {
     const busy = programs.flatMap((p) => p.#words ?? []);
     if (busy.length === 0) return Array<number>(rounds).fill(0);
     return [...(await device.time(busy, together, rounds))];
+  }
+
+  /** One such round of all tenants, with the times of each word's blocks, in order, for each program. */
+  static async traceTogether(
+    device: NativeDevice,
+    programs: readonly LoadedProgram[],
+    together: Together,
+  ): Promise<{ readonly milliseconds: number; readonly words: readonly (readonly BlockTimes[])[] }> {
+    if (programs.some((p) => p.#closed)) throw new Error('the program is closed');
+    const busy = programs.flatMap((p) => p.#words ?? []);
+    const trace = busy.length > 0 ? await device.trace(busy, together) : { milliseconds: 0, programs: [] };
+    const times = trace.programs.values();
+    return {
+      milliseconds: trace.milliseconds,
+      words: programs.map((p) => (p.#words ? times.next().value! : [])),
+    };
   }
 
   /** Clears and gives back the tenants' memory. Waiting requests are rejected. */

@@ -11,12 +11,11 @@ import { contractionOf } from '../../ir/contraction.ts';
 import { costOf } from '../../ir/cost.ts';
 import type { Kernel } from '../../ir/kernel.ts';
 import type { Measurement } from '../../passes/block_time.ts';
-import { exitCodes, formatMs, progressBar, table } from '../output.ts';
+import { exitCodes, formatMs, progressBar, table, writeResult } from '../output.ts';
 import type { Shapes } from '../tenants.ts';
 import { CheckFailed } from './check.ts';
 import { type Chart, lineChart } from './plot.ts';
 import { benchTenants } from './tenants.ts';
-import { writeFileFor } from './write.ts';
 
 export interface ConstrainOptions {
   readonly kernel?: string;
@@ -66,7 +65,7 @@ export async function benchConstrain(spec: string, options: ConstrainOptions): P
       if (problem !== undefined) throw new CheckFailed(`${name}: ${problem}`);
     const report: Report = { ...head, kernels };
     console.log(options.json ? JSON.stringify(toJson(report)) : toText(report));
-    if (options.plot !== undefined) await writeFileFor(options.plot, lineChart(chartOf(report)));
+    if (options.plot !== undefined) await writeResult(options.plot, lineChart(chartOf(report)));
     return exitCodes.ok;
   } catch (error) {
     if (!(error instanceof CheckFailed)) throw error;

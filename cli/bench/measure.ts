@@ -2,7 +2,7 @@
  * @file One figure of a benchmark: some tenants, run in each mode. First the outputs are checked, with just the rounds that are timed
  * afterwards; then the modes take turns, so that whatever drifts (clocks, other users of the machine) hits all of them alike.
  */
-import type { Device, Program } from '../../driver/device.ts';
+import type { Device, LoadOptions, Program } from '../../driver/device.ts';
 import type { WordKind } from '../../driver/plan.ts';
 import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Together } from '../../runtime/native.ts';
@@ -53,7 +53,8 @@ export interface Measured {
   readonly notes: readonly string[];
 }
 
-interface Run {
+/** A mode's programs, and how they run a round. */
+export interface Run {
   readonly mode: Mode;
   readonly programs: readonly Program[];
   readonly together: Together;
@@ -66,23 +67,8 @@ export async function measure(
   reference: Reference,
   options: MeasureOptions,
 ): Promise<Measured> {
-  const { tier, width, tuning = true } = options;
-  const programs: Program[] = [];
-  const load = async (mine: readonly BenchTenant[], words: WordKind = 'coalesced'): Promise<Program> => {
-    const program = await device.load(mine, { tier, tuning, words, ...(width !== undefined && { width }) });
-    programs.push(program);
-    return program;
-  };
+  const { alone, all, wide, runs, close } = await loadRuns(device, tenants, options);
   try {
-    const alone: Program[] = [];
-    for (const t of tenants) alone.push(await load([t]));
-    const all = options.modes.includes('coalesced') ? [await load(tenants)] : [];
-    const wide = options.modes.includes('wide') ? [await load(tenants, 'wide')] : [];
-    const runs = options.modes.map((mode): Run => {
-      if (mode === 'coalesced' || mode === 'wide')
-        return { mode, programs: mode === 'wide' ? wide : all, together: 'in turn' };
-      return { mode, programs: alone, together: mode === 'turn' ? 'in turn' : 'side by side' };
-    });
     const expected = await runAlone(alone, tenants);
     const errors = new Map<Mode, number>();
     for (const run of runs)
@@ -106,7 +92,60 @@ export async function measure(
       notes: wide.flatMap((p) => p.plan.notes),
     };
   } finally {
+    close();
+  }
+}
+
+export type LoadRunsOptions = Pick<MeasureOptions, 'modes' | 'tier' | 'tuning' | 'width'> &
+  Pick<LoadOptions, 'onProgress'>;
+
+/** Programs loaded to run tenants in some modes. */
+export interface LoadedRuns {
+  /** One of each tenant. */
+  readonly alone: readonly Program[];
+  /** One of all tenants, if a mode asks for it. */
+  readonly all: readonly Program[];
+  /** One of all tenants in wide words, likewise. */
+  readonly wide: readonly Program[];
+  readonly runs: readonly Run[];
+  close(): void;
+}
+
+export async function loadRuns(
+  device: Device,
+  tenants: readonly BenchTenant[],
+  { modes: chosen, tier, tuning = true, width, onProgress }: LoadRunsOptions,
+): Promise<LoadedRuns> {
+  const programs: Program[] = [];
+  const close = (): void => {
     for (const program of programs) program.close();
+  };
+  const load = async (mine: readonly BenchTenant[], words: WordKind = 'coalesced'): Promise<Program> => {
+    const options = {
+      tier,
+      tuning,
+      words,
+      ...(width !== undefined && { width }),
+      ...(onProgress && { onProgress }),
+    };
+    const program = await device.load(mine, options);
+    programs.push(program);
+    return program;
+  };
+  try {
+    const alone: Program[] = [];
+    for (const t of tenants) alone.push(await load([t]));
+    const all = chosen.includes('coalesced') ? [await load(tenants)] : [];
+    const wide = chosen.includes('wide') ? [await load(tenants, 'wide')] : [];
+    const runs = chosen.map((mode): Run => {
+      if (mode === 'coalesced' || mode === 'wide')
+        return { mode, programs: mode === 'wide' ? wide : all, together: 'in turn' };
+      return { mode, programs: alone, together: mode === 'turn' ? 'in turn' : 'side by side' };
+    });
+    return { alone, all, wide, runs, close };
+  } catch (error) {
+    close();
+    throw error;
   }
 }
 
@@ -115,10 +154,11 @@ type Outputs = RoundResult['outputs'];
 const requestsOf = (tenants: readonly BenchTenant[], which: 'inputs' | 'others') =>
   Object.fromEntries(tenants.map((t) => [t.name, t[which]]));
 
-const outputsOf = (programs: readonly Program[]): Outputs =>
+export const outputsOf = (programs: readonly Program[]): Outputs =>
   Object.assign({}, ...programs.map((p) => p.readOutputs()));
 
-async function runAlone(alone: readonly Program[], tenants: readonly BenchTenant[]): Promise<Outputs> {
+/** What each tenant's outputs are when it runs alone. */
+export async function runAlone(alone: readonly Program[], tenants: readonly BenchTenant[]): Promise<Outputs> {
   for (const [n, program] of alone.entries()) await program.run(requestsOf([tenants[n]!], 'inputs'));
   return outputsOf(alone);
 }
@@ -129,20 +169,26 @@ const tenantsOf = (program: Program, tenants: readonly BenchTenant[]): BenchTena
   return tenants.filter((t) => names.has(t.name));
 };
 
-/** Runs one round as it is timed, with other outputs left behind by a round before, and checks what comes out. */
-async function check(
-  device: Device,
-  { mode, programs, together }: Run,
-  tenants: readonly BenchTenant[],
-  expected: Outputs,
-  reference: Reference,
-  { tolerance }: MeasureOptions,
-): Promise<number> {
+/** Puts the tenants' inputs in place, with other outputs left behind by a round before. */
+export async function prepareRound({ programs }: Run, tenants: readonly BenchTenant[]): Promise<void> {
   for (const program of programs) {
     const mine = tenantsOf(program, tenants);
     await program.run(requestsOf(mine, 'others'));
     program.setInputs(requestsOf(mine, 'inputs'));
   }
+}
+
+/** Runs one round as it is timed, and checks what comes out. */
+async function check(
+  device: Device,
+  run: Run,
+  tenants: readonly BenchTenant[],
+  expected: Outputs,
+  reference: Reference,
+  { tolerance }: MeasureOptions,
+): Promise<number> {
+  const { mode, programs, together } = run;
+  await prepareRound(run, tenants);
   await device.time(programs, together, 1);
   const outputs = outputsOf(programs);
   checkSameBits(expected, outputs, mode);

@@ -1,6 +1,7 @@
 /**
  * @file A line chart as SVG text: throughput against tenants, a line a mode; or time against blocks, a line a kernel.
  */
+import { colourOf, formatTick, svgFile, svgText as text, ticks } from '../svg.ts';
 
 export interface Series {
   readonly name: string;
@@ -19,20 +20,6 @@ export interface Chart {
 
 const size = { width: 720, height: 440 };
 const area = { left: 80, right: 30, top: 64, bottom: 84 };
-/** Told apart also by those who see no red and green (Okabe and Ito), and by their marks. */
-const colours = ['#d55e00', '#0072b2', '#009e73', '#cc79a7'];
-
-/** Round numbers from 0 to at least `most`, some five steps apart. */
-export function ticks(most: number): number[] {
-  // So little that a fifth of it may be nothing, too.
-  if (!(most > 1e-300)) return [0, 1];
-  const rough = most / 5;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 2.5, 5, 10].find((s) => s * power >= rough)!;
-  const count = Math.ceil(most / step - 1e-9);
-  return Array.from({ length: count + 1 }, (_, n) => Number((n * step).toPrecision(12)));
-}
-
 /** Values of 1, 2 or 5 times a power of ten, from at most `least` to at least `most`; powers of ten alone where those are many. */
 export function logTicks(least: number, most: number): number[] {
   // A power more at either end, as a logarithm may be rounded to the wrong side of a whole number.
@@ -46,14 +33,6 @@ export function logTicks(least: number, most: number): number[] {
   // One value alone would be an axis of no length.
   return all.slice(from, Math.max(to, from + 1) + 1);
 }
-
-/** Text as XML holds it; what XML has no place for is left out. */
-const escaped = (text: string): string =>
-  text
-    .replace(/[\p{Control}\p{Surrogate}\ufffe\uffff]/gu, '')
-    .replace(/[&<>"']/g, (c) => `&#${c.codePointAt(0)};`);
-
-const format = (n: number): string => n.toLocaleString('en-US', { maximumFractionDigits: 6 });
 
 /** The part (0 to 1) of an axis from `least` to `most` at which a value stands. */
 function along(scale: 'linear' | 'log', least: number, most: number): (value: number) => number {
@@ -74,11 +53,7 @@ export function lineChart({ title, subtitle, xLabel, yLabel, series, scale = 'li
   const alongY = along(scale, yTicks[0]!, yTicks.at(-1)!);
   const x = (v: number): string => (area.left + alongX(v) * (right - area.left)).toFixed(1);
   const y = (v: number): string => (bottom - alongY(v) * (bottom - area.top)).toFixed(1);
-  const text = (at: string, content: string, more = ''): string =>
-    `<text ${at}${more && ` ${more}`}>${escaped(content)}</text>`;
-  const lines = [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${size.width} ${size.height}" font-family="sans-serif" font-size="13" fill="#222">`,
-    `<rect width="${size.width}" height="${size.height}" fill="#fff"/>`,
+  return svgFile(size.width, size.height, [
     text(
       `x="${area.left}" y="26"`,
       title.length > 68 ? `${title.slice(0, 67)}…` : title,
@@ -87,17 +62,17 @@ export function lineChart({ title, subtitle, xLabel, yLabel, series, scale = 'li
     text(`x="${area.left}" y="46"`, subtitle, 'fill="#555"'),
     ...yTicks.flatMap((v) => [
       `<line x1="${area.left}" x2="${right}" y1="${y(v)}" y2="${y(v)}" stroke="${v === yTicks[0] ? '#222' : '#ddd'}"/>`,
-      text(`x="${area.left - 8}" y="${y(v)}"`, format(v), 'text-anchor="end" dominant-baseline="middle"'),
+      text(`x="${area.left - 8}" y="${y(v)}"`, formatTick(v), 'text-anchor="end" dominant-baseline="middle"'),
     ]),
     `<line x1="${area.left}" x2="${area.left}" y1="${area.top}" y2="${bottom}" stroke="#222"/>`,
     ...labelled(xs, (v) => Number(x(v))).flatMap((v) => [
       `<line x1="${x(v)}" x2="${x(v)}" y1="${bottom}" y2="${bottom + 5}" stroke="#222"/>`,
-      text(`x="${x(v)}" y="${bottom + 20}"`, format(v), 'text-anchor="middle"'),
+      text(`x="${x(v)}" y="${bottom + 20}"`, formatTick(v), 'text-anchor="middle"'),
     ]),
     text(`x="${(area.left + right) / 2}" y="${bottom + 40}"`, xLabel, 'text-anchor="middle"'),
     text(`transform="translate(18 ${(area.top + bottom) / 2}) rotate(-90)"`, yLabel, 'text-anchor="middle"'),
     ...series.flatMap((s, n) => {
-      const colour = colours[n % colours.length]!;
+      const colour = colourOf(n);
       const path = s.points.map((p) => `${x(p.x)},${y(p.y)}`).join(' ');
       const legend = area.left + n * 190;
       const at = size.height - 18;
@@ -109,9 +84,7 @@ export function lineChart({ title, subtitle, xLabel, yLabel, series, scale = 'li
         text(`x="${legend + 36}" y="${at}"`, s.name, 'dominant-baseline="middle"'),
       ];
     }),
-    '</svg>',
-  ];
-  return `${lines.join('\n')}\n`;
+  ]);
 }
 
 /** Those of the places whose labels do not run into the one before. */

@@ -23,7 +23,7 @@ enum { kMaxIssued = 32 };
 
 // A slot of a word that is issued by itself. Its physical blocks end where those of the next one begin.
 struct IssuedSlot {
-  unsigned row;
+  unsigned row, body;
   unsigned first_block;
   unsigned begin, end;  // the range of virtual blocks to run
 };

@@ -146,6 +146,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   instance->buffer = Napi::Persistent(BufferHandle::Define(env));
   instance->code = Napi::Persistent(CodeHandle::Define(env));
   instance->program = Napi::Persistent(ProgramHandle::Define(env));
+  instance->engine = Napi::Persistent(EngineHandle::Define(env));
   env.SetInstanceData(instance);
   exports.Set("probe", Napi::Function::New<Probe>(env, "probe"));
   exports.Set("compileCuda", Napi::Function::New<CompileCuda>(env, "compileCuda"));

@@ -10,6 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "codegen/prelude/slot.h"
+#include "runtime/native/block_times.h"
+
 namespace wideword {
 
 using Address = std::uint64_t;
@@ -29,6 +32,8 @@ class LoadedCode {
   virtual unsigned max_threads() const = 0;
   // The most shared memory, in bytes, that a block of it can have beside what the code declares.
   virtual unsigned max_shared_bytes() const = 0;
+  // How many blocks of so many threads and so much shared memory the device runs at a time.
+  virtual unsigned blocks_at_once(unsigned threads, unsigned shared_bytes) const = 0;
 };
 
 struct SlotSpec {
@@ -62,6 +67,37 @@ class LoadedProgram {
   virtual std::vector<double> TimeWords() = 0;
 };
 
+// A copy between a device's memory and memory of the issuer's (Issuer::Stage).
+struct StagedCopy {
+  Address address = 0;
+  std::uint8_t* staged = nullptr;
+  std::size_t bytes = 0;
+};
+
+// Launches words one by one, in order, and copies beside them. A mark passes when what it was given to is over; its
+// number may then be given again.
+class Issuer {
+ public:
+  virtual ~Issuer() = default;
+  // Memory that copies do not wait for, zeroed; lives as long as the issuer.
+  virtual std::uint8_t* Stage(std::size_t bytes) = 0;
+  // Puts rows where words find them; once, before the first word.
+  virtual void SetRows(const std::vector<SlotRow>& rows) = 0;
+  // Once for each code, before its first word.
+  virtual void Prepare(LoadedCode& code, unsigned shared_bytes) = 0;
+  // `launch` says everything but where the rows are.
+  virtual void Issue(LoadedCode& code, unsigned threads, unsigned shared_bytes, WordLaunch launch, unsigned mark) = 0;
+  // A round of a program whose tenants are activated.
+  virtual void Run(LoadedProgram& program, unsigned mark) = 0;
+  virtual void Upload(const std::vector<StagedCopy>& copies, unsigned mark) = 0;
+  // Of what words issued so far leave behind.
+  virtual void Download(const std::vector<StagedCopy>& copies, unsigned mark) = 0;
+  virtual bool Passed(unsigned mark) = 0;
+  // What the word or round of a passed mark took. `before` is the mark of the one before it, passed too, if the device
+  // still had that when this one was issued, else -1; NaN where that leaves it open.
+  virtual double Nanoseconds(unsigned mark, int before) = 0;
+};
+
 // How several programs run one round each: one behind the other, or each on a queue (a stream, threads) of its own.
 enum class Together { kInTurn, kSideBySide };
 
@@ -80,8 +116,13 @@ class Backend {
   // `code` is a cubin's or PTX's bytes on CUDA, a shared library's path on the host.
   virtual std::unique_ptr<LoadedCode> Load(const std::string& code, const std::string& entry) = 0;
   virtual std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) = 0;
+  // `marks` is how many numbers it is given.
+  virtual std::unique_ptr<Issuer> MakeIssuer(unsigned marks) = 0;
   // Runs distinct programs of this backend and gives the milliseconds from the launch of the first to the end of the last.
   virtual double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) = 0;
+  // The same, with every block noting when it ran. On the host, side by side, each program's threads are numbered on from
+  // those of the one before.
+  virtual TracedRound TraceTogether(const std::vector<LoadedProgram*>& programs, Together together) = 0;
 };
 
 }  // namespace wideword

@@ -19,6 +19,7 @@ using CUgraph = struct CUgraph_st*;
 using CUgraphExec = struct CUgraphExec_st*;
 
 constexpr CUresult CUDA_SUCCESS = 0;
+constexpr CUresult CUDA_ERROR_NOT_READY = 600;
 constexpr int CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT = 16;
 constexpr int CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR = 75;
 constexpr int CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76;
@@ -50,6 +51,8 @@ constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
   ENTRY(CtxSetCurrent, "cuCtxSetCurrent", (CUcontext context))                                                   \
   ENTRY(MemAlloc, "cuMemAlloc_v2", (CUdeviceptr * address, std::size_t bytes))                                   \
   ENTRY(MemFree, "cuMemFree_v2", (CUdeviceptr address))                                                          \
+  ENTRY(MemHostAlloc, "cuMemHostAlloc", (void** data, std::size_t bytes, unsigned flags))                        \
+  ENTRY(MemFreeHost, "cuMemFreeHost", (void* data))                                                              \
   ENTRY(MemsetD8Async, "cuMemsetD8Async",                                                                        \
         (CUdeviceptr address, unsigned char value, std::size_t bytes, CUstream stream))                          \
   ENTRY(MemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2",                                                                 \
@@ -69,6 +72,7 @@ constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
   ENTRY(GraphDestroy, "cuGraphDestroy", (CUgraph graph))                                                         \
   ENTRY(EventCreate, "cuEventCreate", (CUevent * event, unsigned flags))                                         \
   ENTRY(EventDestroy, "cuEventDestroy_v2", (CUevent event))                                                      \
+  ENTRY(EventQuery, "cuEventQuery", (CUevent event))                                                             \
   ENTRY(EventRecordWithFlags, "cuEventRecordWithFlags", (CUevent event, CUstream stream, unsigned flags))        \
   ENTRY(EventElapsedTime, "cuEventElapsedTime", (float* milliseconds, CUevent start, CUevent end))               \
   ENTRY(ModuleLoadData, "cuModuleLoadData", (CUmodule * module, const void* image))                              \
@@ -76,6 +80,8 @@ constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
   ENTRY(ModuleGetFunction, "cuModuleGetFunction", (CUfunction * function, CUmodule module, const char* name))    \
   ENTRY(FuncGetAttribute, "cuFuncGetAttribute", (int* value, int attribute, CUfunction function))                \
   ENTRY(FuncSetAttribute, "cuFuncSetAttribute", (CUfunction function, int attribute, int value))                 \
+  ENTRY(OccupancyMaxActiveBlocksPerMultiprocessor, "cuOccupancyMaxActiveBlocksPerMultiprocessor",                \
+        (int* blocks, CUfunction function, int threads, std::size_t shared_bytes))                               \
   ENTRY(LaunchKernel, "cuLaunchKernel",                                                                          \
         (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,               \
          unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void** parameters,          \

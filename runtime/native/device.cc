@@ -23,6 +23,11 @@ Program::~Program() {
   device->executor_.Post([key = loaded](DeviceState& state) { state.programs.erase(key); });
 }
 
+EngineRef::~EngineRef() {
+  if (!engine) return;
+  device->executor_.Post([key = static_cast<Stepped*>(engine)](DeviceState& state) { state.stepped.erase(key); });
+}
+
 std::shared_ptr<Device> Device::Open(Executor::MakeBackend make) {
   std::shared_ptr<Device> device(new Device(std::move(make)));
   device->executor_.Call([&](DeviceState& state) { device->info_ = state.backend->info(); });
@@ -75,6 +80,9 @@ std::shared_ptr<Program> Device::CreateProgram(ProgramParts parts) {
   const auto program = std::make_shared<Program>();
   program->device = shared_from_this();
   program->words = parts.words.size();
+  for (const WordSpec& word : parts.words) {
+    for (const SlotSpec& slot : word.slots) program->blocks += slot.blocks;
+  }
   program->tenants = std::move(parts.tenants);
   program->memories = std::move(parts.memories);
   program->codes = std::move(parts.codes);
@@ -86,6 +94,28 @@ std::shared_ptr<Program> Device::CreateProgram(ProgramParts parts) {
       },
       Executor::Order::kNext);
   return program;
+}
+
+std::shared_ptr<EngineRef> Device::CreateEngine(std::shared_ptr<EngineRef> made, EngineSpec spec) {
+  made->device = shared_from_this();
+  executor_.Call(
+      [&](DeviceState& state) {
+        auto engine = std::make_unique<Engine>(*state.backend, std::move(spec));
+        made->engine = engine.get();
+        state.stepped.emplace(made->engine, std::move(engine));
+      },
+      Executor::Order::kNext);
+  return made;
+}
+
+void Device::WithEngine(const EngineRef& engine, const std::function<void(Engine&)>& job) {
+  executor_.Call([&](DeviceState&) { job(*engine.engine); }, Executor::Order::kNext);
+}
+
+void Device::Submit(const EngineRef& engine, EngineRequest request) {
+  if (closed()) throw std::runtime_error("the device is closed");
+  engine.engine->Submit(std::move(request));
+  executor_.Wake();
 }
 
 namespace {
@@ -122,6 +152,10 @@ void TimeTogether(Backend& backend, Round& round, Together together) {
   for (const std::shared_ptr<Program>& program : round.programs) {
     program->loaded->Activate(program->tenants);
     programs.push_back(program->loaded);
+  }
+  if (round.is_traced) {
+    round.trace = backend.TraceTogether(programs, together);
+    return;
   }
   for (unsigned i = 0; i < round.repetitions; ++i) {
     round.milliseconds.push_back(backend.TimeTogether(programs, together));

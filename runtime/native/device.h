@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/native/backend.h"
+#include "runtime/native/engine.h"
 #include "runtime/native/executor.h"
 
 namespace wideword {
@@ -37,9 +38,23 @@ struct Program {
   std::shared_ptr<Device> device;
   LoadedProgram* loaded = nullptr;
   std::size_t words = 0;
+  std::size_t blocks = 0;         // physical ones, of all words
   std::vector<unsigned> tenants;  // ascending, without repeats
   std::vector<std::shared_ptr<Memory>> memories;
   std::vector<std::shared_ptr<Code>> codes;
+};
+
+// An issue engine and what it works with.
+struct EngineRef {
+  ~EngineRef();
+  std::shared_ptr<Device> device;
+  Engine* engine = nullptr;
+  unsigned classes = 0;
+  // Bytes of each tenant's inputs and outputs.
+  std::vector<std::vector<std::size_t>> inputs, outputs;
+  std::vector<std::shared_ptr<Memory>> memories;
+  std::vector<std::shared_ptr<Code>> codes;
+  std::shared_ptr<Program> captured;
 };
 
 // A copy between device memory and `data`, which is memory of ours: JavaScript's may change or go away meanwhile.
@@ -50,10 +65,10 @@ struct Copy {
 };
 
 // What the milliseconds of a call are: one a repetition; of each word, repetition by repetition; or one a repetition of
-// all its programs, in turn or side by side.
+// all its programs, in turn or side by side. A trace is of one such round.
 enum class Measure { kRounds, kWords, kInTurn, kSideBySide };
 
-// One call of run, time or timeWords, and its outcome.
+// One call of run, time, timeWords or trace, and its outcome.
 struct Round {
   Measure measure = Measure::kRounds;
   // At least one, all of one device; several only in turn or side by side, where all of their tenants are active.
@@ -62,7 +77,9 @@ struct Round {
   std::vector<Copy> writes;
   std::vector<Copy> reads;
   unsigned repetitions = 1;
+  bool is_traced = false;  // in turn or side by side
   std::vector<double> milliseconds;
+  TracedRound trace;
   std::string problem;
 };
 
@@ -84,6 +101,11 @@ class Device : public std::enable_shared_from_this<Device> {
   void Read(const Memory& memory, std::size_t offset, void* data, std::size_t bytes);
   std::shared_ptr<Code> Load(const std::string& code, const std::string& entry);
   std::shared_ptr<Program> CreateProgram(ProgramParts parts);
+  // `made` says all but the engine itself.
+  std::shared_ptr<EngineRef> CreateEngine(std::shared_ptr<EngineRef> made, EngineSpec spec);
+  // Runs on the device's thread with the engine, and waits for it.
+  void WithEngine(const EngineRef& engine, const std::function<void(Engine&)>& job);
+  void Submit(const EngineRef& engine, EngineRequest request);
   // Runs the round some time and then calls `done` on the device's thread.
   void Start(std::shared_ptr<Round> round, std::function<void()> done);
   // Returns when all that was started before has ended.
@@ -95,6 +117,7 @@ class Device : public std::enable_shared_from_this<Device> {
   friend struct Memory;
   friend struct Code;
   friend struct Program;
+  friend struct EngineRef;
   explicit Device(Executor::MakeBackend make) : executor_(std::move(make)) {}
 
   DeviceInfo info_;

@@ -3,7 +3,8 @@
 namespace wideword {
 
 DeviceState::~DeviceState() {
-  programs.clear();  // before the code that they launch
+  stepped.clear();   // before the programs and the code that they launch
+  programs.clear();  // likewise
   codes.clear();
   for (const auto& [address, bytes] : memories) backend->Free(address, bytes);
 }
@@ -63,18 +64,30 @@ Executor::Executor(MakeBackend make) {
 }
 
 void Executor::Work(const std::shared_ptr<Queue>& queue, DeviceState& state) {
+  const auto step_all = [&state] {
+    bool busy = false;
+    for (const auto& [key, stepped] : state.stepped) busy |= stepped->Step();
+    return busy;
+  };
   for (;;) {
-    queue->changed.Wait(kSpins, [&] { return queue->awaited.load(std::memory_order_acquire); });
+    if (!queue->awaited.exchange(false, std::memory_order_acq_rel) && !step_all()) {
+      queue->changed.Wait(kSpins, [&] { return queue->awaited.load(std::memory_order_acquire); });
+      continue;
+    }
     Job job;
     {
       std::lock_guard<std::mutex> lock(queue->mutex);
-      if (queue->jobs.empty()) return;  // stopping
-      job = std::move(queue->jobs.front());
-      queue->jobs.pop_front();
-      queue->awaited.store(queue->stopping || !queue->jobs.empty(), std::memory_order_release);
+      if (queue->jobs.empty() && queue->stopping) return;
+      if (!queue->jobs.empty()) {
+        job = std::move(queue->jobs.front());
+        queue->jobs.pop_front();
+        if (queue->stopping || !queue->jobs.empty()) queue->awaited.store(true, std::memory_order_release);
+      }
     }
+    if (!job) continue;
     job(state);
-    // The job, and what it holds, goes here, before the next one runs.
+    job = nullptr;  // it, and what it holds, goes before anything else runs
+    step_all();     // so that many jobs do not hold these up
   }
 }
 
@@ -91,6 +104,11 @@ bool Executor::Post(Job job, Order order) {
   }
   queue_->changed.Notify();
   return true;
+}
+
+void Executor::Wake() {
+  queue_->awaited.store(true, std::memory_order_release);
+  queue_->changed.Notify();
 }
 
 void Executor::Call(const Job& job, Order order) {

@@ -18,6 +18,14 @@
 
 namespace wideword {
 
+// Something that has work of its own for the device's thread, between jobs.
+class Stepped {
+ public:
+  virtual ~Stepped() = default;
+  // Does a little of it; false if there is none now. Must not throw.
+  virtual bool Step() = 0;
+};
+
 // A backend and what has been made on it; what is left when the device closes is freed then.
 struct DeviceState {
   explicit DeviceState(std::unique_ptr<Backend> made) : backend(std::move(made)) {}
@@ -28,6 +36,7 @@ struct DeviceState {
   std::unordered_map<Address, std::size_t> memories;
   std::unordered_map<LoadedCode*, std::unique_ptr<LoadedCode>> codes;
   std::unordered_map<LoadedProgram*, std::unique_ptr<LoadedProgram>> programs;
+  std::unordered_map<Stepped*, std::unique_ptr<Stepped>> stepped;
 };
 
 class Executor {
@@ -44,6 +53,8 @@ class Executor {
 
   // Runs the job some time; false (and no run) once stopped. The job must not throw.
   bool Post(Job job, Order order = Order::kInTurn);
+  // There may be something to step. Cheap, and from any thread.
+  void Wake();
   // Runs the job and waits for it; throws what it throws, or that the device is closed.
   void Call(const Job& job, Order order = Order::kInTurn);
   // Runs what is queued, frees all that was made and ends the thread. Any thread may call it, any number of times; on
@@ -56,7 +67,7 @@ class Executor {
     std::mutex mutex;
     std::deque<Job> jobs;
     bool stopping = false;
-    std::atomic<bool> awaited{false};  // a job, or the end: the thread has something to do
+    std::atomic<bool> awaited{false};  // a job, the end, or steps: the thread has something to do
     Gate changed;
   };
   static void Work(const std::shared_ptr<Queue>& queue, DeviceState& state);

@@ -13,6 +13,9 @@ constexpr std::uint32_t kMaxPrograms = 256;
 // Of timeWords, all repetitions: 128 MiB.
 constexpr std::size_t kMaxTimes = std::size_t{1} << 24;
 
+// Of a trace: 96 MiB of times.
+constexpr std::size_t kMaxTracedBlocks = std::size_t{1} << 22;
+
 unsigned ReadRepetitions(Napi::Value value, std::int64_t most = kMaxRepetitions) {
   return static_cast<unsigned>(ReadInteger(value, Where("rounds"), 1, most));
 }
@@ -110,7 +113,9 @@ Napi::Function DeviceHandle::Define(Napi::Env env) {
       {InstanceMethod<&DeviceHandle::Allocate>("allocate"), InstanceMethod<&DeviceHandle::Release>("release"),
        InstanceMethod<&DeviceHandle::Write>("write"), InstanceMethod<&DeviceHandle::Read>("read"),
        InstanceMethod<&DeviceHandle::Load>("load"), InstanceMethod<&DeviceHandle::CreateProgram>("createProgram"),
-       InstanceMethod<&DeviceHandle::Time>("time"), InstanceMethod<&DeviceHandle::Close>("close")});
+       InstanceMethod<&DeviceHandle::CreateEngine>("createEngine"),
+       InstanceMethod<&DeviceHandle::Time>("time"), InstanceMethod<&DeviceHandle::Trace>("trace"),
+       InstanceMethod<&DeviceHandle::Close>("close")});
 }
 
 Napi::Object DeviceHandle::Wrap(Napi::Env env, std::shared_ptr<Device> device) {
@@ -185,30 +190,49 @@ Napi::Value DeviceHandle::CreateProgram(const Napi::CallbackInfo& info) {
   return ProgramHandle::Make(env, Instance::Of(env).program, std::move(made));
 }
 
-Napi::Value DeviceHandle::Time(const Napi::CallbackInfo& info) {
+std::shared_ptr<Round> DeviceHandle::ReadTogether(const Napi::CallbackInfo& info) const {
   const Napi::Env env = info.Env();
-  return Promised(env, [&]() -> Napi::Value {
-    Device& device = Open(env);
-    const auto round = std::make_shared<Round>();
-    const Where where("programs");
-    const List programs(info[0], where, kMaxPrograms);
-    if (programs.size() == 0) ThrowRange(env, where, "at least one program");
-    std::unordered_set<const Program*> seen;
-    for (std::uint32_t i = 0; i < programs.size(); ++i) {
-      const Where program_where(where, i);
-      const std::shared_ptr<Program> program = ProgramHandle::Of(programs[i], program_where).Open(env);
-      if (program->device.get() != &device) ThrowRange(env, program_where, "a program of this device");
-      // Two rounds of one program at the same time would write the same memory.
-      if (!seen.insert(program.get()).second) ThrowRange(env, program_where, "a program that is not given before");
-      round->programs.push_back(program);
-    }
-    const std::string together = ReadString(info[1], Where("together"));
-    if (together != "in turn" && together != "side by side") {
-      ThrowRange(env, Where("together"), "'in turn' or 'side by side'");
-    }
-    round->measure = together == "in turn" ? Measure::kInTurn : Measure::kSideBySide;
+  Device& device = Open(env);
+  const auto round = std::make_shared<Round>();
+  const Where where("programs");
+  const List programs(info[0], where, kMaxPrograms);
+  if (programs.size() == 0) ThrowRange(env, where, "at least one program");
+  std::unordered_set<const Program*> seen;
+  for (std::uint32_t i = 0; i < programs.size(); ++i) {
+    const Where program_where(where, i);
+    const std::shared_ptr<Program> program = ProgramHandle::Of(programs[i], program_where).Open(env);
+    if (program->device.get() != &device) ThrowRange(env, program_where, "a program of this device");
+    // Two rounds of one program at the same time would write the same memory.
+    if (!seen.insert(program.get()).second) ThrowRange(env, program_where, "a program that is not given before");
+    round->programs.push_back(program);
+  }
+  const std::string together = ReadString(info[1], Where("together"));
+  if (together != "in turn" && together != "side by side") {
+    ThrowRange(env, Where("together"), "'in turn' or 'side by side'");
+  }
+  round->measure = together == "in turn" ? Measure::kInTurn : Measure::kSideBySide;
+  return round;
+}
+
+Napi::Value DeviceHandle::Time(const Napi::CallbackInfo& info) {
+  return Promised(info.Env(), [&]() -> Napi::Value {
+    const std::shared_ptr<Round> round = ReadTogether(info);
     round->repetitions = ReadRepetitions(info[2]);
-    return held.rounds->Start(env, round, RoundQueue::Result::kTime, {});
+    return held.rounds->Start(info.Env(), round, RoundQueue::Result::kTime, {});
+  });
+}
+
+Napi::Value DeviceHandle::Trace(const Napi::CallbackInfo& info) {
+  return Promised(info.Env(), [&]() -> Napi::Value {
+    const std::shared_ptr<Round> round = ReadTogether(info);
+    std::size_t blocks = 0;
+    for (const std::shared_ptr<Program>& program : round->programs) blocks += program->blocks;
+    if (blocks > kMaxTracedBlocks) {
+      ThrowRange(info.Env(), Where("programs"),
+                 "of at most " + std::to_string(kMaxTracedBlocks) + " physical blocks to be traced, not " + std::to_string(blocks));
+    }
+    round->is_traced = true;
+    return held.rounds->Start(info.Env(), round, RoundQueue::Result::kTrace, {});
   });
 }
 

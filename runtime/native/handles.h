@@ -20,6 +20,7 @@ struct Instance {
   Napi::FunctionReference buffer;
   Napi::FunctionReference code;
   Napi::FunctionReference program;
+  Napi::FunctionReference engine;
   // What the constructor that Make is calling takes; null when JavaScript calls it.
   void* handover = nullptr;
   static Instance& Of(Napi::Env env) { return *env.GetInstanceData<Instance>(); }
@@ -122,9 +123,37 @@ class DeviceHandle : public Handle<DeviceHandle, DeviceAndQueue> {
   void Read(const Napi::CallbackInfo& info);
   Napi::Value Load(const Napi::CallbackInfo& info);
   Napi::Value CreateProgram(const Napi::CallbackInfo& info);
+  Napi::Value CreateEngine(const Napi::CallbackInfo& info);
   Napi::Value Time(const Napi::CallbackInfo& info);
+  Napi::Value Trace(const Napi::CallbackInfo& info);
+  // A round of several programs: the first two arguments of time and trace.
+  std::shared_ptr<Round> ReadTogether(const Napi::CallbackInfo& info) const;
   void Close(const Napi::CallbackInfo& info);
   Device& Open(Napi::Env env) const;
+};
+
+struct EngineAndQueue {
+  std::shared_ptr<EngineRef> engine;  // null once closed
+  std::shared_ptr<RoundQueue> rounds;
+};
+
+class EngineHandle : public Handle<EngineHandle, EngineAndQueue> {
+ public:
+  static constexpr napi_type_tag kTag = {0x5769646577456e67, 0x8d1f0d4b6a1e4c05};
+  static constexpr const char* kWhat = "an engine made by a device's createEngine()";
+  static Napi::Function Define(Napi::Env env);
+  using Handle::Handle;
+
+ private:
+  // Throws if the engine or its device is closed.
+  const EngineRef& Open(Napi::Env env) const;
+  Napi::Value Submit(const Napi::CallbackInfo& info);
+  Napi::Value Drive(const Napi::CallbackInfo& info);
+  void AddCode(const Napi::CallbackInfo& info);
+  Napi::Value Stats(const Napi::CallbackInfo& info);
+  void KeepJournal(const Napi::CallbackInfo& info);
+  Napi::Value TakeJournal(const Napi::CallbackInfo& info);
+  void Close(const Napi::CallbackInfo& info);
 };
 
 // The memory of a buffer of this device that has not been released.
@@ -138,6 +167,14 @@ struct TransferView {
   ByteView view;
 };
 TransferView ReadTransfer(const Device& device, Napi::Value value, const Where& where);
+
+// Part of a buffer, checked.
+struct OperandView {
+  std::shared_ptr<Memory> memory;
+  Address address = 0;
+  std::size_t bytes = 0;
+};
+OperandView ReadOperand(const Device& device, Napi::Value value, const Where& where);
 
 // The words of createProgram.
 ProgramParts ReadWords(const Device& device, Napi::Value value);

@@ -47,7 +47,7 @@ std::size_t AvailableBytes() {
 
 class HostCode : public LoadedCode {
  public:
-  HostCode(const std::string& path, const std::string& entry) {
+  HostCode(const std::string& path, const std::string& entry, unsigned units) : units_(units) {
     // Without a slash the loader would look in the system's folders.
     const std::string file = path.find('/') == std::string::npos ? "./" + path : path;
     library_ = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -61,6 +61,7 @@ class HostCode : public LoadedCode {
   ~HostCode() override { dlclose(library_); }
   unsigned max_threads() const override { return 1024; }
   unsigned max_shared_bytes() const override { return 0; }
+  unsigned blocks_at_once(unsigned, unsigned) const override { return units_; }
 
   BlockRunner runner = nullptr;
 
@@ -69,6 +70,7 @@ class HostCode : public LoadedCode {
     const char* text = dlerror();
     return text ? text : "unknown reason";
   }
+  const unsigned units_;
   void* library_ = nullptr;
 };
 
@@ -98,17 +100,25 @@ class HostProgram : public LoadedProgram {
     return milliseconds;
   }
 
-  void RunOn(ThreadPool& pool) const {
-    for (std::size_t i = 0; i < runners_.size(); ++i) RunWord(i, pool);
+  // Notes in `times`, if they are given, when which block ran.
+  void RunOn(ThreadPool& pool, ProgramTimes* times = nullptr) const {
+    for (std::size_t i = 0; i < runners_.size(); ++i) RunWord(i, pool, times ? (*times)[i].data() : nullptr);
+  }
+
+  ProgramTimes BlankTimes() const {
+    ProgramTimes times;
+    for (const SlotTable::Word& word : table_.words()) times.emplace_back(word.grid, BlockTime{});
+    return times;
   }
 
  private:
-  void RunWord(std::size_t i, ThreadPool& pool) const {
+  void RunWord(std::size_t i, ThreadPool& pool, BlockTime* times = nullptr) const {
     const SlotTable::Word& word = table_.words()[i];
     // Idle blocks come last in a word, so they need not even be visited.
     WordLaunch launch = {};
     launch.rows = table_.rows().data() + word.first_row;
     launch.block_slot = table_.map().data() + word.first_map;
+    launch.times = times;
     pool.Run(runners_[i], launch, word.busy);
   }
 
@@ -118,8 +128,51 @@ class HostProgram : public LoadedProgram {
   double milliseconds_ = 0;
 };
 
-// Runs each program on threads of its own, which share out the device's; every one gets at least one.
-double TimeSideBySide(const std::vector<LoadedProgram*>& programs, unsigned device_threads) {
+// A word is over when Issue returns, a copy when it has been made; so every mark has passed.
+class HostIssuer : public Issuer {
+ public:
+  HostIssuer(ThreadPool& pool, unsigned marks) : pool_(pool), nanoseconds_(marks, 0) {}
+  ~HostIssuer() override {
+    for (std::vector<std::uint8_t>& memory : staged_) {
+      std::fill(memory.begin(), memory.end(), std::uint8_t{0});
+      asm volatile("" : : "r"(memory.data()) : "memory");
+    }
+  }
+
+  std::uint8_t* Stage(std::size_t bytes) override { return staged_.emplace_back(bytes).data(); }
+  void SetRows(const std::vector<SlotRow>& rows) override { rows_ = rows; }
+  void Prepare(LoadedCode&, unsigned) override {}
+
+  void Issue(LoadedCode& code, unsigned, unsigned, WordLaunch launch, unsigned mark) override {
+    launch.rows = rows_.data();
+    const Clock::time_point start = Clock::now();
+    pool_.Run(static_cast<HostCode&>(code).runner, launch, launch.blocks);
+    nanoseconds_[mark] = MillisecondsBetween(start, Clock::now()) * 1e6;
+  }
+  void Run(LoadedProgram& program, unsigned mark) override {
+    program.Launch();
+    nanoseconds_[mark] = program.Milliseconds() * 1e6;
+  }
+  void Upload(const std::vector<StagedCopy>& copies, unsigned) override {
+    for (const StagedCopy& copy : copies) std::memcpy(reinterpret_cast<void*>(copy.address), copy.staged, copy.bytes);
+  }
+  void Download(const std::vector<StagedCopy>& copies, unsigned) override {
+    for (const StagedCopy& copy : copies) std::memcpy(copy.staged, reinterpret_cast<const void*>(copy.address), copy.bytes);
+  }
+  bool Passed(unsigned) override { return true; }
+  double Nanoseconds(unsigned mark, int) override { return nanoseconds_[mark]; }
+
+ private:
+  ThreadPool& pool_;
+  std::vector<SlotRow> rows_;
+  std::vector<std::vector<std::uint8_t>> staged_;
+  std::vector<double> nanoseconds_;
+};
+
+// Runs each program on threads of its own, which share out the device's; every one gets at least one. Notes in `times`, if
+// they are given, when the blocks of each program ran.
+double TimeSideBySide(const std::vector<LoadedProgram*>& programs, unsigned device_threads,
+                      std::vector<ProgramTimes>* times = nullptr) {
   const auto count = static_cast<std::ptrdiff_t>(programs.size());
   const unsigned share = std::max(1u, device_threads / static_cast<unsigned>(count));
   std::vector<std::unique_ptr<ThreadPool>> pools;
@@ -139,7 +192,7 @@ double TimeSideBySide(const std::vector<LoadedProgram*>& programs, unsigned devi
         ready.count_down();
         go.wait();
         if (called_off) return;
-        static_cast<HostProgram*>(programs[i])->RunOn(*pools[i]);
+        static_cast<HostProgram*>(programs[i])->RunOn(*pools[i], times ? &(*times)[i] : nullptr);
         ends[i] = Clock::now();
       });
     }
@@ -151,6 +204,11 @@ double TimeSideBySide(const std::vector<LoadedProgram*>& programs, unsigned devi
   ready.wait();
   const Clock::time_point start = Clock::now();
   join();
+  for (std::size_t i = 0; times && i < times->size(); ++i) {
+    for (std::vector<BlockTime>& word : (*times)[i]) {
+      for (BlockTime& block : word) block.unit += static_cast<unsigned>(i) * share;
+    }
+  }
   return MillisecondsBetween(start, *std::max_element(ends.begin(), ends.end()));
 }
 
@@ -192,17 +250,36 @@ class HostBackend : public Backend {
   void Wait() override {}
 
   std::unique_ptr<LoadedCode> Load(const std::string& code, const std::string& entry) override {
-    return std::make_unique<HostCode>(code, entry);
+    return std::make_unique<HostCode>(code, entry, info_.units);
   }
   std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) override {
     return std::make_unique<HostProgram>(pool_, words);
   }
+
+  std::unique_ptr<Issuer> MakeIssuer(unsigned marks) override { return std::make_unique<HostIssuer>(pool_, marks); }
 
   double TimeTogether(const std::vector<LoadedProgram*>& programs, Together together) override {
     if (together == Together::kSideBySide) return TimeSideBySide(programs, info_.units);
     const Clock::time_point start = Clock::now();
     for (LoadedProgram* program : programs) program->Launch();
     return MillisecondsBetween(start, Clock::now());
+  }
+
+  TracedRound TraceTogether(const std::vector<LoadedProgram*>& programs, Together together) override {
+    TracedRound round;
+    for (LoadedProgram* program : programs) {
+      round.programs.push_back(static_cast<HostProgram*>(program)->BlankTimes());
+    }
+    if (together == Together::kSideBySide) {
+      round.milliseconds = TimeSideBySide(programs, info_.units, &round.programs);
+      return round;
+    }
+    const Clock::time_point start = Clock::now();
+    for (std::size_t i = 0; i < programs.size(); ++i) {
+      static_cast<HostProgram*>(programs[i])->RunOn(pool_, &round.programs[i]);
+    }
+    round.milliseconds = MillisecondsBetween(start, Clock::now());
+    return round;
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "runtime/native/checks.h"
+#include "runtime/native/trace_result.h"
 
 namespace wideword {
 
@@ -32,6 +33,13 @@ RoundQueue::~RoundQueue() {
 
 Napi::Value RoundQueue::Start(Napi::Env env, std::shared_ptr<Round> round, Result result,
                               std::vector<Napi::Value> targets) {
+  return Start(env, round, result, std::move(targets), [&round](std::function<void()> done) {
+    round->programs.front()->device->Start(round, std::move(done));
+  });
+}
+
+Napi::Value RoundQueue::Start(Napi::Env env, std::shared_ptr<Round> round, Result result,
+                              std::vector<Napi::Value> targets, const Begin& begin) {
   if (!signal_->function) throw std::runtime_error("this thread is ending");
   Pending pending;
   pending.round = round;
@@ -48,8 +56,7 @@ Napi::Value RoundQueue::Start(Napi::Env env, std::shared_ptr<Round> round, Resul
   if (pending_.empty()) napi_ref_threadsafe_function(env, signal_->function);
   Pending& kept = pending_.emplace(id, std::move(pending)).first->second;
   try {
-    Device& device = *round->programs.front()->device;
-    device.Start(std::move(round), [signal = signal_, id] { Send(*signal, id); });
+    begin([signal = signal_, id] { Send(*signal, id); });
   } catch (const std::exception& error) {
     kept.round->problem = error.what();
     Send(*signal_, id);
@@ -135,6 +142,7 @@ napi_value RoundQueue::MakeResult(napi_env env, Pending& pending) {
     }
     if (!data.empty()) std::memcpy(view.data, data.data(), data.size());
   }
+  if (pending.result == Result::kTrace) return MakeTraceResult(env, round.trace);
   napi_value result = nullptr;
   if (pending.result == Result::kRun) {
     napi_value milliseconds = nullptr;

@@ -5,6 +5,7 @@
 
 #include <napi.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -16,13 +17,17 @@ namespace wideword {
 
 class RoundQueue : public std::enable_shared_from_this<RoundQueue> {
  public:
-  enum class Result { kRun, kTime };
+  enum class Result { kRun, kTime, kTrace };
 
   static std::shared_ptr<RoundQueue> Open(Napi::Env env);
   ~RoundQueue();
 
   // Starts the round and gives its promise. `targets` are the Uint8Arrays that the round's reads fill, in order.
   Napi::Value Start(Napi::Env env, std::shared_ptr<Round> round, Result result, std::vector<Napi::Value> targets);
+  // The same for what `start` begins. It gets what is to be called, once and on any thread, when the round is over.
+  using Begin = std::function<void(std::function<void()> done)>;
+  Napi::Value Start(Napi::Env env, std::shared_ptr<Round> round, Result result, std::vector<Napi::Value> targets,
+                    const Begin& begin);
 
  private:
   struct Pending {

@@ -37,8 +37,6 @@ class PartsBuilder {
 
  private:
   SlotSpec ReadSlot(Napi::Value value, const Where& where);
-  Address ReadOperand(Napi::Value value, const Where& where);
-
   const Device& device_;
   ProgramParts parts_;
   std::unordered_set<const void*> kept_;
@@ -94,7 +92,9 @@ SlotSpec PartsBuilder::ReadSlot(Napi::Value value, const Where& where) {
   const Where operands_where(where, "operands");
   const List operands(object.Get("operands"), operands_where, kMaxOperands);
   for (std::uint32_t i = 0; i < operands.size(); ++i) {
-    slot.operands.push_back(ReadOperand(operands[i], Where(operands_where, i)));
+    const OperandView operand = ReadOperand(device_, operands[i], Where(operands_where, i));
+    if (kept_.insert(operand.memory.get()).second) parts_.memories.push_back(operand.memory);
+    slot.operands.push_back(operand.address);
   }
   const Where sizes_where(where, "sizes");
   const List sizes(object.Get("sizes"), sizes_where, kMaxSizes);
@@ -105,20 +105,6 @@ SlotSpec PartsBuilder::ReadSlot(Napi::Value value, const Where& where) {
   return slot;
 }
 
-Address PartsBuilder::ReadOperand(Napi::Value value, const Where& where) {
-  const Napi::Object object = ReadObject(value, where);
-  const std::shared_ptr<Memory> memory = ReadBuffer(device_, object.Get("buffer"), Where(where, "buffer"));
-  const Where offset_where(where, "offset");
-  const auto offset =
-      static_cast<std::uint64_t>(ReadInteger(object.Get("offset"), offset_where, 0, kMaxSafeInteger));
-  if (offset % 16 != 0) ThrowRange(value.Env(), offset_where, "a multiple of 16, not " + std::to_string(offset));
-  const auto bytes =
-      static_cast<std::uint64_t>(ReadInteger(object.Get("bytes"), Where(where, "bytes"), 0, kMaxSafeInteger));
-  CheckRange(value.Env(), *memory, offset, bytes, where);
-  if (kept_.insert(memory.get()).second) parts_.memories.push_back(memory);
-  return memory->address + offset;
-}
-
 }  // namespace
 
 std::shared_ptr<Memory> ReadBuffer(const Device& device, Napi::Value value, const Where& where) {
@@ -126,6 +112,22 @@ std::shared_ptr<Memory> ReadBuffer(const Device& device, Napi::Value value, cons
   if (!memory) ThrowRange(value.Env(), where, "a buffer that has not been released");
   if (memory->device.get() != &device) ThrowRange(value.Env(), where, "a buffer of this device");
   return memory;
+}
+
+OperandView ReadOperand(const Device& device, Napi::Value value, const Where& where) {
+  const Napi::Object object = ReadObject(value, where);
+  OperandView operand;
+  operand.memory = ReadBuffer(device, object.Get("buffer"), Where(where, "buffer"));
+  const Where offset_where(where, "offset");
+  const auto offset =
+      static_cast<std::uint64_t>(ReadInteger(object.Get("offset"), offset_where, 0, kMaxSafeInteger));
+  if (offset % 16 != 0) ThrowRange(value.Env(), offset_where, "a multiple of 16, not " + std::to_string(offset));
+  const auto bytes =
+      static_cast<std::uint64_t>(ReadInteger(object.Get("bytes"), Where(where, "bytes"), 0, kMaxSafeInteger));
+  CheckRange(value.Env(), *operand.memory, offset, bytes, where);
+  operand.address = operand.memory->address + offset;
+  operand.bytes = static_cast<std::size_t>(bytes);
+  return operand;
 }
 
 TransferView ReadTransfer(const Device& device, Napi::Value value, const Where& where) {

@@ -3,27 +3,9 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { lineChart, logTicks, ticks } from '../../cli/bench/plot.ts';
-
-/** Throws unless every element is closed in order, attributes are quoted and text is escaped. */
-function checkWellFormed(svg: string): void {
-  const open: string[] = [];
-  const tag = /<(\/?)([a-z]+)((?: [a-zA-Z0-9-]+="[^"<]*")*)(\/?)>|([^<]+)/gy;
-  while (tag.lastIndex < svg.length) {
-    const at = tag.lastIndex;
-    const found = tag.exec(svg);
-    if (!found) throw new Error(`no XML: ${svg.slice(at, at + 60)}`);
-    const [, closes, name, , empty, text] = found;
-    if (text !== undefined) {
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: those that XML has no place for.
-      if (/&(?!#\d+;)|>|[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|\p{Surrogate}/u.test(text))
-        throw new Error(`not escaped: ${text}`);
-    } else if (closes) {
-      if (open.pop() !== name) throw new Error(`</${name}> closes another element`);
-    } else if (!empty) open.push(name!);
-  }
-  if (open.length > 0) throw new Error(`not closed: ${open.join(', ')}`);
-}
+import { lineChart, logTicks } from '../../cli/bench/plot.ts';
+import { ticks } from '../../cli/svg.ts';
+import { checkWellFormed } from '../support/svg.ts';
 
 const chart = (series: Parameters<typeof lineChart>[0]['series'], title = 'a "title" of <a> & b'): string =>
   lineChart({ title, subtitle: 's', xLabel: 'tenants', yLabel: 'a second', series });

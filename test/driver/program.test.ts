@@ -2,6 +2,7 @@
  * @file Programs on the host device through the public API: tenants, rounds, requests, isolation.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildModel } from '../../compiler/onnx/writer.ts';
 import {
   compileModel,
   type Device,
@@ -182,6 +183,55 @@ describe('a program', () => {
     expect(() => programs[0]!.readOutputs()).toThrow('closed');
     await expect(programs[0]!.timeWords(1)).rejects.toThrow('closed');
     for (const p of programs) p.close();
+  });
+
+  it('traces words, with the names of what ran, also beside a program that has none', async () => {
+    const nothing = await compileModel(
+      buildModel({
+        inputs: [{ name: 'x', shape: [0] }],
+        outputs: ['y'],
+        nodes: [{ op: 'Relu', inputs: ['x'], outputs: ['y'] }],
+      }),
+    );
+    const [one, empty, two] = [
+      await device.load([
+        { name: 'a', model: await mlp(1) },
+        { name: 'b', model: await mlp(2) },
+      ]),
+      await device.load([{ name: 'none', model: nothing }]),
+      await device.load([{ name: 'c', model: await mlp(3) }]),
+    ];
+    for (const together of ['in turn', 'side by side'] as const) {
+      one.setInputs({ a: input(1), b: input(2) });
+      two.setInputs({ c: input(3) });
+      const { milliseconds, programs } = await device.trace([one, empty, two], together);
+      expect(milliseconds).toBeGreaterThan(0);
+      expect(programs.map((p) => p.tenants)).toEqual([['a', 'b'], ['none'], ['c']]);
+      expect(programs.map((p) => p.words.map((w) => w.slots.map((s) => `${s.tenant} ${s.task}`)))).toEqual([
+        [
+          ['a gemm_relu', 'b gemm_relu'],
+          ['a gemm', 'b gemm'],
+        ],
+        [],
+        [['c gemm_relu'], ['c gemm']],
+      ]);
+      const [first] = programs[0]!.words;
+      expect(first).toMatchObject({
+        tier: 'generic',
+        kernels: ['gemm_relu'],
+        classes: one.plan.words[0]!.classes,
+      });
+      expect(first!.slots[0]!.loc.join()).toContain('fc0');
+      const slots = one.plan.words[0]!.slots.flatMap((s, n) => Array<number>(s.blocks).fill(n));
+      expect([...first!.blocks.slot]).toEqual(slots);
+      expect(bytesOf(one.readOutputs().b!.y!)).toEqual(await alone(await mlp(2), input(2)));
+    }
+    expect(await device.trace([empty], 'in turn')).toEqual({
+      milliseconds: 0,
+      programs: [{ tenants: ['none'], words: [] }],
+    });
+    for (const p of [one, empty, two]) p.close();
+    await expect(device.trace([one], 'in turn')).rejects.toThrow('closed');
   });
 
   it('times both ways of running', async () => {

@@ -25,7 +25,7 @@ describe('the CUDA device on the fake driver', () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'wideword-cuda-'));
     const source = join(root, 'test/native/fake_cuda/fake_cuda.cc');
-    const flags = ['-std=c++17', '-fvisibility=hidden', '-shared', '-fPIC', '-g', '-I', root];
+    const flags = ['-std=c++17', '-Wno-psabi', '-fvisibility=hidden', '-shared', '-fPIC', '-g', '-I', root];
     execFileSync('g++', [...flags, '-o', join(folder, 'libfake.so'), source]);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -153,6 +153,82 @@ describe('the CUDA device on the fake driver', () => {
     expect(log).toBe('contexts 1, allocations 24, modules 3, graphs 4, launches 20, complaints 0\n');
   });
 
+  it('issues words of requests that arrive at any time, and rounds of a program for all', () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const { tenants, code, program } = setUp(device);
+      const spec = {
+        classes: 1,
+        boundNanoseconds: 1e9,
+        stretch: 2,
+        launchNanoseconds: 1000,
+        ahead: 2,
+        tenants: tenants.map(({ a, b, c, slot }) => {
+          const task = { class: 0, blocks: 4, blockNanoseconds: 1000, operands: slot.operands, sizes: [4] };
+          return { weight: 1, inputs: [whole(a), whole(b)], outputs: [whole(c)], tasks: [task, task] };
+        }),
+        codes: [{ code, threads: 128, sharedBytes: 100 * 1024, classes: [0], bodies: [0] }],
+      };
+      const engine = device.createEngine({ ...spec, program });
+      const request = async (tenant, x) => {
+        const out = new Float32Array(4);
+        const inputs = [Float32Array.of(x, x, x, x), Float32Array.of(1, 2, 3, 4)];
+        await engine.submit(tenant, inputs.map(bytes), [bytes(out)]);
+        return out.join();
+      };
+      print(await request(0, 10));
+      print((await Promise.all([request(1, 20), request(0, 30), request(1, 40)])).join(' '));
+      await engine.drive(new Float64Array(64), Uint32Array.from({ length: 64 }, (_, n) => n % 2));
+      const stats = engine.stats();
+      print([stats.requests, stats.rounds > 0, stats.words > 0].join());
+      engine.close();
+      process.env.FAKE_CUDA_FAIL = 'cuLaunchKernel:2:700';
+      const failing = device.createEngine(spec);
+      print(await failing.submit(0, [bytes(new Float32Array(4)), bytes(new Float32Array(4))], [bytes(new Float32Array(4))]).catch((e) => e.message));
+      print(await failing.submit(1, [bytes(new Float32Array(4)), bytes(new Float32Array(4))], [bytes(new Float32Array(4))]).catch((e) => e.message));
+      device.close();`);
+    expect(printed.split('\n')).toEqual([
+      '11,12,13,14',
+      '21,22,23,24 31,32,33,34 41,42,43,44',
+      '68,true,true',
+      'the CUDA device cannot be used any more: issuing a word failed: CUDA_ERROR_ILLEGAL_ADDRESS (said by the fake)',
+      'the CUDA device cannot be used any more: issuing a word failed: CUDA_ERROR_ILLEGAL_ADDRESS (said by the fake)',
+      '',
+    ]);
+    expect(log).toMatch(/^contexts 1, allocations \d+, modules 1, graphs 1, launches \d+, complaints 0\n$/);
+  });
+
+  it('traces blocks in a graph of its own, clears what the last round noted, and keeps other rounds as they are', () => {
+    const { printed, log } = run(`
+      const device = native.openCuda(0);
+      const [one, two] = [setUp(device), setUp(device)];
+      const show = ({ milliseconds, programs }) => print([milliseconds, ...programs.map((words) => words.map((w) =>
+        [w.begin, w.end, w.unit, w.slot].map((column) => column.join()).join(' ')).join(' / '))].join(' | '));
+      show(await device.trace([one.program, two.program], 'side by side'));
+      print(download(device, two.tenants[1].c));
+      show(await device.trace([one.program], 'in turn'));
+      await one.program.run({ active: [1], writes: [], reads: [] });
+      show(await device.trace([one.program], 'in turn'));
+      const { programs } = await device.trace([two.program], 'in turn');
+      print(Object.values(programs[0][1]).map((column) => column.constructor.name).join());
+      device.close();`);
+    // The fake's blocks take five nanoseconds, one behind the other.
+    const words = (at: number) =>
+      [at, at + 15]
+        .map((t) => `${t},${t + 5},${t + 10} ${t + 5},${t + 10},${t + 15} 0,1,2 0,1,1`)
+        .join(' / ');
+    expect(printed.split('\n')).toEqual([
+      `0.25 | ${words(0)} | ${words(30)}`,
+      '22,44,66,88',
+      `0.25 | ${words(0)}`,
+      `0.25 | ${words(0)}`,
+      'Float64Array,Float64Array,Uint32Array,Uint32Array',
+      '',
+    ]);
+    // Of each program the traced graph; one of them ran plainly, too.
+    expect(log).toBe('contexts 1, allocations 18, modules 2, graphs 3, launches 6, complaints 0\n');
+  });
+
   it('asks for shared memory before it launches with it', () => {
     const { printed, log } = run(`
       const device = native.openCuda(0);
@@ -233,7 +309,17 @@ describe('the CUDA device on the fake driver', () => {
     );
   });
 
-  it('gives an Error, and stays clean, whichever call of the driver fails', () => {
+  const sessions = {
+    rounds: `
+      const other = device.createProgram([setUp(device).word]);
+      await device.time([program, other], 'side by side', 2);
+      await program.timeWords([1], 1);
+      await device.time([other, program], 'in turn', 1);`,
+    traces: `await device.trace([program], 'side by side');`,
+  };
+  it.each(
+    Object.entries(sessions),
+  )('%s: an Error, and all clean, whichever call of the driver fails', (_, session) => {
     const calls = [
       'cuDeviceGet',
       'cuDevicePrimaryCtxRetain',
@@ -262,10 +348,7 @@ describe('the CUDA device on the fake driver', () => {
           const { tenants, program } = setUp(device);
           const reads = [{ buffer: tenants[0].c, offset: 0, data: new Uint8Array(16) }];
           await program.run({ active: [0], writes: [], reads });
-          const other = device.createProgram([setUp(device).word]);
-          await device.time([program, other], 'side by side', 2);
-          await program.timeWords([1], 1);
-          await device.time([other, program], 'in turn', 1);
+          ${session}
           return (await program.run({ active: [0, 1], writes: [], reads })).milliseconds;
         } finally {
           device.close();

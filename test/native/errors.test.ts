@@ -562,6 +562,43 @@ const cases: Record<string, Case[]> = {
       /closed/,
     ],
   ],
+  trace: [
+    ...notArrays.map(
+      ([what, value]): Case => [
+        `programs: ${what}`,
+        () => device.trace(value, 'in turn'),
+        /programs must be an array/,
+      ],
+    ),
+    ...notObjects.map(
+      ([what, value]): Case => [
+        `programs: [${what}]`,
+        () => device.trace([value], 'in turn'),
+        /programs\[0\] must be a program made by/,
+      ],
+    ),
+    ['no programs', () => device.trace([], 'in turn'), /programs must be at least one/],
+    [
+      'too many programs',
+      () => device.trace(Array(257).fill(program), 'in turn'),
+      /programs must be at most 256 long/,
+    ],
+    [
+      'too many blocks',
+      () => {
+        const blocks = 2 ** 21 + 1;
+        const wide = word(code, slot({ end: blocks, blocks }));
+        return device.trace([device.createProgram([wide]), device.createProgram([wide])], 'in turn');
+      },
+      /programs must be of at most 4194304 physical blocks to be traced, not 4194306/,
+    ],
+    ['no way to run', () => device.trace([program], undefined as Any), /together must be a string/],
+    ['another way to run', () => device.trace([program], 'at once' as Any), /must be 'in turn' or 'side/],
+    ['a program twice', () => device.trace([program, program], 'side by side'), /programs\[1\] must be a/],
+    ['a closed program', () => device.trace([program, closedProgram], 'side by side'), /closed/],
+    ["another device's program", () => other.trace([program], 'in turn'), /a program of this device/],
+    ['a closed device', () => closed.trace([orphanProgram], 'in turn'), /closed/],
+  ],
   compileCuda: [
     ...notObjects
       .filter(([what]) => what !== 'a string')
@@ -614,6 +651,7 @@ describe('the classes behind the handles', () => {
       [program, 'run'],
       [program, 'timeWords'],
       [device, 'time'],
+      [device, 'trace'],
       [program, 'close'],
     ] as [Any, string][]) {
       for (const self of [

@@ -317,6 +317,68 @@ describe('rounds on the host device', () => {
           expect(downloadFloats(device, buffers[3]!)).toEqual(expected);
     }));
 
+  it.each([1, 3])('traces when every block ran, and on which of %d threads', (threads) =>
+    withHost(threads, async (device) => {
+      const { program, tenants } = addAndReverse(device, (virtual) => Math.ceil(virtual / 2));
+      const blocks = tenants.flatMap(({ end }, slot) => Array<number>(Math.ceil(end / 2)).fill(slot));
+      const { milliseconds, programs } = await device.trace([program], 'in turn');
+      expect(programs).toHaveLength(1);
+      const [add, reverse] = programs[0]!;
+      expect(programs[0]).toHaveLength(2);
+      for (const { begin, end, unit, slot: slots } of [add!, reverse!]) {
+        expect([...slots]).toEqual(blocks);
+        expect([begin.length, end.length, unit.length]).toEqual(Array(3).fill(blocks.length));
+        begin.forEach((at, i) => void expect(end[i]).toBeGreaterThanOrEqual(at));
+        expect(Math.max(...unit)).toBeLessThan(threads);
+      }
+      // A word begins when all blocks of the one before have ended; times count from the first block.
+      expect(Math.min(...add!.begin)).toBe(0);
+      expect(Math.min(...reverse!.begin)).toBeGreaterThanOrEqual(Math.max(...add!.end));
+      expect(Math.max(...reverse!.end)).toBeLessThanOrEqual(milliseconds * 1e6);
+      for (const { buffers, expected } of tenants)
+        expect(downloadFloats(device, buffers[3]!)).toEqual(expected);
+      // It runs all tenants, whoever ran last; and other rounds note nothing.
+      await program.run({ active: [1], ...all });
+      expect([...(await device.trace([program], 'in turn')).programs[0]![1]!.slot]).toEqual(blocks);
+    }));
+
+  it('traces programs in turn on the same threads, and side by side on threads of their own', () =>
+    withHost(2, async (device) => {
+      const programs = [1, 2, 3].map(() => napping(device, library.path, 10).program);
+      const spans = async (together: 'in turn' | 'side by side') => {
+        const trace = await device.trace(programs, together);
+        return trace.programs.map(([nap]) => ({
+          begin: nap!.begin[0]!,
+          end: nap!.end[0]!,
+          unit: nap!.unit[0]!,
+        }));
+      };
+      const inTurn = await spans('in turn');
+      expect(inTurn.map((s) => s.unit)).toEqual([0, 0, 0]);
+      inTurn.forEach((s, i) => {
+        expect(s.end - s.begin).toBeGreaterThanOrEqual(9.9e6);
+        expect(s.begin).toBeGreaterThanOrEqual(inTurn[i - 1]?.end ?? 0);
+      });
+      const sideBySide = await spans('side by side');
+      expect(sideBySide.map((s) => s.unit)).toEqual([0, 1, 2]);
+      // Naps take no processor, so they are under way together.
+      expect(Math.max(...sideBySide.map((s) => s.begin))).toBeLessThan(
+        Math.min(...sideBySide.map((s) => s.end)),
+      );
+    }));
+
+  it('leaves blocks out that note nothing', () =>
+    withHost(2, async (device) => {
+      const program = device.createProgram([word(device.load(library.path, 'nothing'), slot({}))]);
+      const { programs } = await device.trace([program], 'in turn');
+      expect(programs[0]![0]).toEqual({
+        begin: new Float64Array(),
+        end: new Float64Array(),
+        unit: new Uint32Array(),
+        slot: new Uint32Array(),
+      });
+    }));
+
   it('runs several devices at once', async () => {
     const devices = Array.from({ length: 4 }, () => native.openHost(3));
     const results = await Promise.all(

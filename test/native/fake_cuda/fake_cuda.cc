@@ -11,7 +11,9 @@
 
 #include <initializer_list>
 
+#include "codegen/prelude/host.h"
 #include "codegen/prelude/slot.h"
+#include "codegen/prelude/share.h"
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400,
        NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
@@ -20,13 +22,13 @@ enum { kMost = 4096, kBytes = 1 << 30, kStreams = 64 };
 enum { kOwnShared = 1024, kPlainShared = 48 << 10, kMaxShared = 227 << 10 };
 
 using Address = unsigned long long;
-enum Kind { FREE, MEMORY, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXECUTABLE };
+enum Kind { FREE, MEMORY, PINNED, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXECUTABLE };
 struct Object;
 
 struct Node {
   unsigned grid, threads;
   int entry;  // 0: event, 1: add, 2: fault, 3: nothing
-  Address rows, map;
+  WordLaunch launch;
   Object* event;
 };
 
@@ -39,7 +41,7 @@ struct Object {
   Node nodes[64];      // GRAPH, EXECUTABLE, capturing STREAM
   int node_count;
   int capturing;
-  int recorded;        // EVENT
+  int recorded, asked; // EVENT
   int stream;          // STREAM: its number; EVENT: that of the stream it was recorded in
   unsigned long seen[kStreams];  // STREAM, EVENT: how much of each stream's work comes before what comes next
   Object* owner;  // FUNCTION: its module
@@ -47,12 +49,13 @@ struct Object {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Object* objects[kMost];
-static int retained, made[8], ended[8], launches, contexts, fault, complaints;
+static int retained, made[9], ended[9], launches, contexts, fault, complaints;
 static size_t in_use;
 static __thread int current;
-// Of each stream, how much work was put into it and how much of that has been waited for; and the last copy.
-static unsigned long put[kStreams], done[kStreams], copied;
-static int copied_in;
+// Of each stream, how much work was put into it and how much of that has been waited for; and the last copy. Of this thread:
+// each device has one, and what others do is no concern of it.
+static __thread unsigned long put[kStreams], done[kStreams], copied;
+static __thread int copied_in;
 
 static void complain(const char* text) {
   const char* path = getenv("FAKE_CUDA_LOG");
@@ -163,12 +166,25 @@ static void copy(Object* stream) {
   copied = put[stream->stream];
   copied_in = stream->stream;
 }
+// Page-locked memory: who copies from or to it sees to the order of streams.
+static int pinned(const void* data, size_t bytes) {
+  int found = 0;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < kMost && !found; ++i) {
+    const Object* object = objects[i];
+    found = object && object->kind == PINNED && (const char*)data >= object->memory &&
+            (const char*)data + bytes <= object->memory + object->bytes;
+  }
+  pthread_mutex_unlock(&lock);
+  return found;
+}
 static void launch(Object* stream) {
   if (!after(stream, copied_in, copied) && !fault) complain("a launch that does not wait for a copy");
   work(stream);
 }
 static void record(Object* event, const Object* stream) {
   event->recorded = 1;
+  event->asked = 0;
   event->stream = stream->stream;
   memcpy(event->seen, stream->seen, sizeof event->seen);
 }
@@ -261,7 +277,7 @@ API(cuMemcpyHtoDAsync_v2, Address to, const void* from, size_t bytes, Object* st
   int error = quiet(stream);
   if (error) return error;
   if (!holder(to, bytes)) return INVALID_VALUE;
-  copy(stream);
+  if (!pinned(from, bytes)) copy(stream);
   memcpy((void*)to, from, bytes);
   return SUCCESS;
 }
@@ -270,8 +286,49 @@ API(cuMemcpyDtoHAsync_v2, void* to, Address from, size_t bytes, Object* stream) 
   int error = quiet(stream);
   if (error) return error;
   if (!holder(from, bytes)) return INVALID_VALUE;
-  copy(stream);
+  if (!pinned(to, bytes)) copy(stream);
   memcpy(to, (void*)from, bytes);
+  return SUCCESS;
+}
+API(cuMemHostAlloc, void** data, size_t bytes, unsigned flags) {
+  NEEDS_CONTEXT("cuMemHostAlloc")
+  if (flags || bytes == 0) return INVALID_VALUE;
+  Object* object = make(PINNED);
+  object->memory = (char*)malloc(bytes);
+  object->bytes = bytes;
+  *data = object->memory;
+  return SUCCESS;
+}
+API(cuMemFreeHost, void* data) {
+  Object* found = NULL;
+  for (int i = 0; i < kMost; ++i) {
+    if (objects[i] && objects[i]->kind == PINNED && objects[i]->memory == data) found = objects[i];
+  }
+  if (!found) return INVALID_VALUE;
+  for (size_t i = 0; i < found->bytes; ++i) {
+    if (found->memory[i]) complain("page-locked memory that was not cleared");
+  }
+  free(data);
+  return finish(found, PINNED);
+}
+// Says once that there is more to do.
+API(cuEventQuery, Object* event) {
+  NEEDS_CONTEXT("cuEventQuery")
+  if (!known(event, EVENT)) return INVALID_HANDLE;
+  if (!event->recorded) return SUCCESS;
+  if (!event->asked) {
+    event->asked = 1;
+    return NOT_READY;
+  }
+  for (int i = 0; i < kStreams; ++i) {
+    if (event->seen[i] > done[i]) done[i] = event->seen[i];
+  }
+  return SUCCESS;
+}
+API(cuOccupancyMaxActiveBlocksPerMultiprocessor, int* blocks, Object* function, int threads, size_t shared) {
+  NEEDS_CONTEXT("cuOccupancyMaxActiveBlocksPerMultiprocessor")
+  if (!known(function, FUNCTION) || threads <= 0 || shared > (size_t)kMaxShared) return INVALID_VALUE;
+  *blocks = 2;
   return SUCCESS;
 }
 API(cuStreamCreate, Object** stream, unsigned flags) {
@@ -345,19 +402,38 @@ API(cuGraphInstantiateWithFlags, Object** executable, Object* graph, unsigned lo
 API(cuGraphDestroy, Object* graph) { return finish(graph, GRAPH); }
 API(cuGraphExecDestroy, Object* executable) { return finish(executable, EXECUTABLE); }
 
-// c = a + b, one float a virtual block.
+// c = a + b, one float a virtual block. A block takes five nanoseconds, the n-th of a word on multiprocessor n % 4, and the
+// next begins as it ends.
 static int runAdd(const Node* node) {
-  const SlotRow* rows = (const SlotRow*)node->rows;
-  const unsigned* map = (const unsigned*)node->map;
+  static unsigned long long now = 1000000;
+  const WordLaunch& launch = node->launch;
+  BlockTime* times = launch.times;
+  if (times && !holder((Address)times, node->grid * sizeof(BlockTime))) return ILLEGAL_ADDRESS;
+  if (launch.block_slot && !holder((Address)launch.block_slot, node->grid * sizeof(unsigned))) return ILLEGAL_ADDRESS;
+  if (!launch.block_slot && (launch.slots == 0 || launch.slots > kMaxIssued || launch.blocks != node->grid)) complain("slots that are not of this launch");
   for (unsigned block = 0; block < node->grid; ++block) {
-    if (map[block] == kIdleBlock) continue;
-    const SlotRow* row = &rows[map[block]];
-    if (block < row->first_block || block - row->first_block >= row->blocks) complain("a block outside of its slot");
-    for (unsigned at = row->begin + (block - row->first_block); at < row->end; at += row->blocks) {
+    if (times && times[block].begin != 0) complain("times that were not cleared");
+    const Share share = share_of(launch, block);
+    if (share.first >= share.end) continue;
+    if (!holder((Address)&launch.rows[share.row], sizeof(SlotRow))) return ILLEGAL_ADDRESS;
+    const SlotRow* row = &launch.rows[share.row];
+    if (times) times[block] = {now, now + 5, block % 4, share.row};
+    now += 5;
+    if (share.first >= share.end || share.step == 0) complain("a block outside of its slot");
+    for (unsigned at = share.first; at < share.end; at += share.step) {
       Address to = row->operand[2] + at * sizeof(float);
       if (!holder(to, sizeof(float))) return ILLEGAL_ADDRESS;
       *(float*)to = ((const float*)row->operand[0])[at] + ((const float*)row->operand[1])[at];
     }
+  }
+  return SUCCESS;
+}
+static int runNode(const Node* node) {
+  if (node->entry == 1) {
+    int result = runAdd(node);
+    if (result) fault = result;
+  } else if (node->entry == 2) {
+    fault = ILLEGAL_ADDRESS;  // noticed by the next call, as with a real kernel
   }
   return SUCCESS;
 }
@@ -373,12 +449,8 @@ API(cuGraphLaunch, Object* executable, Object* stream) {
     if (node->entry == 0) {
       if (!known(node->event, EVENT)) return INVALID_HANDLE;
       record(node->event, stream);
-    } else if (node->entry == 1) {
-      if (!holder(node->map, node->grid * sizeof(unsigned))) return ILLEGAL_ADDRESS;
-      int result = runAdd(node);
-      if (result) fault = result;
-    } else if (node->entry == 2) {
-      fault = ILLEGAL_ADDRESS;  // noticed by the next call, as with a real kernel
+    } else {
+      runNode(node);
     }
   }
   return SUCCESS;
@@ -394,7 +466,6 @@ API(cuEventRecordWithFlags, Object* event, Object* stream, unsigned flags) {
   NEEDS_CONTEXT("cuEventRecordWithFlags")
   if (!known(event, EVENT) || !known(stream, STREAM)) return INVALID_HANDLE;
   if (!stream->capturing && flags == 0) {
-    work(stream);
     record(event, stream);
     return SUCCESS;
   }
@@ -459,16 +530,19 @@ API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsign
     unsigned shared, Object* stream, void** parameters, void** extra) {
   NEEDS_CONTEXT("cuLaunchKernel")
   if (!known(function, FUNCTION) || !known(stream, STREAM)) return INVALID_HANDLE;
-  if (!stream->capturing || x == 0 || y != 1 || z != 1 || threads == 0 || threads > 256 || ty != 1 || tz != 1) return INVALID_VALUE;
+  if (x == 0 || y != 1 || z != 1 || threads == 0 || threads > 256 || ty != 1 || tz != 1) return INVALID_VALUE;
   if (shared > (unsigned)function->dynamic_shared) return INVALID_VALUE;
   if (extra || stream->node_count >= 64) return INVALID_VALUE;
   Node node = {};
   node.entry = function->entry;
   node.grid = x;
   node.threads = threads;
-  const WordLaunch& launch = *(const WordLaunch*)parameters[0];
-  node.rows = (Address)launch.rows;
-  node.map = (Address)launch.block_slot;
+  node.launch = *(const WordLaunch*)parameters[0];
+  if (!stream->capturing) {
+    launch(stream);
+    ++launches;
+    return runNode(&node);
+  }
   stream->nodes[stream->node_count++] = node;
   return SUCCESS;
 }

@@ -74,7 +74,7 @@ static int run(const Code* codes) {
     WordLaunch launch = {rows, map, nullptr, slots, grid, {}};
     if (slots <= kMaxIssued && random_below(2) == 0) {
       launch.block_slot = nullptr;
-      for (unsigned s = 0; s < slots; s++) launch.slot[s] = {s, rows[s].first_block, rows[s].begin, rows[s].end};
+      for (unsigned s = 0; s < slots; s++) launch.slot[s] = {s, rows[s].body, rows[s].first_block, rows[s].begin, rows[s].end};
     }
     BlockTime* times = (BlockTime*)calloc(grid, sizeof *times);
     if (random_below(4) == 0) launch.times = times;

@@ -1,0 +1,214 @@
+// What programs and the issue engine have in common on CUDA: the context, events and streams, tables in device memory,
+// loaded code.
+#ifndef WIDEWORD_CUDA_PARTS_H
+#define WIDEWORD_CUDA_PARTS_H
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "runtime/native/backend.h"
+#include "runtime/native/cuda_driver.h"
+#include "runtime/native/cuda_image.h"
+
+namespace wideword {
+
+// The device's context, current on its thread as long as this lives, and its stream.
+class CudaContext {
+ public:
+  CudaContext(const CudaDriver& opened, int ordinal) : driver(opened), cu(opened.cu) {
+    Check(cu.DeviceGet(&device_, ordinal), "getting the CUDA device");
+    Check(cu.DeviceGetAttribute(&max_shared_bytes, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, device_),
+          "asking for the CUDA device's properties");
+    Check(cu.DeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device_),
+          "asking for the CUDA device's properties");
+    CUcontext context = nullptr;
+    Check(cu.DevicePrimaryCtxRetain(&context, device_), "making the CUDA context");
+    try {
+      Check(cu.CtxSetCurrent(context), "entering the CUDA context");
+      Check(cu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING), "making the CUDA stream");
+    } catch (...) {
+      Leave();
+      throw;
+    }
+  }
+  ~CudaContext() {
+    cu.StreamDestroy(stream);
+    Leave();
+  }
+  CudaContext(const CudaContext&) = delete;
+  CudaContext& operator=(const CudaContext&) = delete;
+
+  // Every call's result comes through here. After an error that ruined the context, all that follows fails with that
+  // first reason rather than with what it led to.
+  void Check(CUresult result, const char* doing) {
+    if (result == CUDA_SUCCESS) return;
+    const std::string message = std::string(doing) + " failed: " + driver.Describe(result);
+    if (fault_.empty() && CudaDriver::IsFatal(result)) fault_ = message;
+    throw std::runtime_error(fault_.empty() ? message : "the CUDA device cannot be used any more: " + fault_);
+  }
+  void CheckUsable() const {
+    if (!fault_.empty()) throw std::runtime_error("the CUDA device cannot be used any more: " + fault_);
+  }
+  bool faulty() const { return !fault_.empty(); }
+
+  void Wait() { Check(cu.StreamSynchronize(stream), "waiting for the CUDA device"); }
+
+  const CudaDriver& driver;
+  const CudaFunctions& cu;
+  CUstream stream = nullptr;
+  // The most shared memory that a block can ask for, in bytes.
+  int max_shared_bytes = 0;
+  int multiprocessors = 1;
+
+ private:
+  void Leave() {
+    cu.CtxSetCurrent(nullptr);
+    cu.DevicePrimaryCtxRelease(device_);
+  }
+  CUdevice device_ = 0;
+  std::string fault_;
+};
+
+// Memory of our own: slot rows, block maps and times of blocks.
+class CudaTable {
+ public:
+  CudaTable(CudaContext& context, std::size_t bytes) : context_(context), bytes_(bytes) {
+    context_.Check(context_.cu.MemAlloc(&address_, bytes), "allocating a program's table");
+  }
+  ~CudaTable() {
+    // Rows hold the tenants' addresses.
+    context_.cu.MemsetD8Async(address_, 0, bytes_, context_.stream);
+    context_.cu.StreamSynchronize(context_.stream);
+    context_.cu.MemFree(address_);
+  }
+  CudaTable(const CudaTable&) = delete;
+  CudaTable& operator=(const CudaTable&) = delete;
+
+  void Upload(const void* data) {
+    context_.Check(context_.cu.MemcpyHtoDAsync(address_, data, bytes_, context_.stream), "writing a slot table");
+  }
+  void Clear() {
+    context_.Check(context_.cu.MemsetD8Async(address_, 0, bytes_, context_.stream), "clearing a program's table");
+  }
+  void Download(void* data) const {
+    context_.Check(context_.cu.MemcpyDtoHAsync(data, address_, bytes_, context_.stream), "reading a program's table");
+  }
+  CUdeviceptr address() const { return address_; }
+
+ private:
+  CudaContext& context_;
+  const std::size_t bytes_;
+  CUdeviceptr address_ = 0;
+};
+
+class CudaEvent {
+ public:
+  explicit CudaEvent(CudaContext& context) : context_(context) {
+    context_.Check(context_.cu.EventCreate(&event_, CU_EVENT_DEFAULT), "making a CUDA event");
+  }
+  ~CudaEvent() { context_.cu.EventDestroy(event_); }
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+
+  // While capturing: a node that records the event each time the graph runs.
+  void Capture() {
+    context_.Check(context_.cu.EventRecordWithFlags(event_, context_.stream, CU_EVENT_RECORD_EXTERNAL),
+                   "capturing a CUDA event");
+  }
+  // Whether all that was in the stream before it has ended.
+  bool HasPassed() const {
+    const CUresult result = context_.cu.EventQuery(event_);
+    if (result == CUDA_ERROR_NOT_READY) return false;
+    context_.Check(result, "looking at a CUDA event");
+    return true;
+  }
+  void Record(CUstream stream) {
+    context_.Check(context_.cu.EventRecordWithFlags(event_, stream, CU_EVENT_RECORD_DEFAULT), "recording a CUDA event");
+  }
+  // What is put into the stream from now on waits for what was there when the event was recorded.
+  void HoldUp(CUstream stream) {
+    context_.Check(context_.cu.StreamWaitEvent(stream, event_, CU_EVENT_WAIT_DEFAULT), "joining CUDA streams");
+  }
+  // Since another event; both have come to pass.
+  double MillisecondsSince(const CudaEvent& start) const {
+    float milliseconds = 0;
+    context_.Check(context_.cu.EventElapsedTime(&milliseconds, start.event_, event_), "timing a program");
+    return milliseconds;
+  }
+
+ private:
+  CudaContext& context_;
+  CUevent event_ = nullptr;
+};
+
+// A stream beside the device's own, and the end of what runs on it.
+class CudaSideStream {
+ public:
+  explicit CudaSideStream(CudaContext& context) : end(context), context_(context) {
+    context_.Check(context_.cu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING), "making a CUDA stream");
+  }
+  ~CudaSideStream() { context_.cu.StreamDestroy(stream); }
+  CudaSideStream(const CudaSideStream&) = delete;
+  CudaSideStream& operator=(const CudaSideStream&) = delete;
+
+  CUstream stream = nullptr;
+  CudaEvent end;
+
+ private:
+  CudaContext& context_;
+};
+
+class CudaCode : public LoadedCode {
+ public:
+  CudaCode(CudaContext& context, const std::string& image, const std::string& entry) : context_(context) {
+    CheckCudaImage(image);
+    context_.Check(context_.cu.ModuleLoadData(&module_, image.c_str()), "loading CUDA code");
+    try {
+      const std::string doing = "finding " + entry + " in CUDA code";
+      context_.Check(context_.cu.ModuleGetFunction(&function, module_, entry.c_str()), doing.c_str());
+      int threads = 0;
+      context_.Check(context_.cu.FuncGetAttribute(&threads, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK, function),
+                     "asking for a CUDA function's limits");
+      max_threads_ = static_cast<unsigned>(threads);
+      int own = 0;
+      context_.Check(context_.cu.FuncGetAttribute(&own, CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function),
+                     "asking for a CUDA function's limits");
+      max_shared_bytes_ = static_cast<unsigned>(std::max(0, context_.max_shared_bytes - own));
+    } catch (...) {
+      context_.cu.ModuleUnload(module_);
+      throw;
+    }
+  }
+  ~CudaCode() override { context_.cu.ModuleUnload(module_); }
+  unsigned max_threads() const override { return max_threads_; }
+  unsigned max_shared_bytes() const override { return max_shared_bytes_; }
+  unsigned blocks_at_once(unsigned threads, unsigned shared_bytes) const override {
+    int each = 0;
+    context_.Check(context_.cu.OccupancyMaxActiveBlocksPerMultiprocessor(&each, function, static_cast<int>(threads), shared_bytes),
+                   "asking how many blocks run at once");
+    return static_cast<unsigned>(std::max(1, each) * context_.multiprocessors);
+  }
+
+  // Before a launch with so much shared memory beside what the code declares.
+  void AskForShared(unsigned bytes) {
+    if (bytes <= granted_) return;
+    context_.Check(context_.cu.FuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                                static_cast<int>(bytes)),
+                   "asking for shared memory");
+    granted_ = bytes;
+  }
+
+  CUfunction function = nullptr;
+
+ private:
+  CudaContext& context_;
+  CUmodule module_ = nullptr;
+  unsigned granted_ = 0;
+  unsigned max_threads_ = 0;
+  unsigned max_shared_bytes_ = 0;
+};
+
+}  // namespace wideword
+
+#endif

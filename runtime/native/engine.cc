@@ -1,0 +1,443 @@
+#include "runtime/native/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace wideword {
+
+namespace {
+
+// Requests that are looked at for one word.
+constexpr std::size_t kMostReady = 2 * kMaxIssued;
+// How strongly one measurement moves what a block is expected to take.
+constexpr double kLearning = 0.2;
+// A round is run for so large a part of the tenants, at least.
+constexpr double kQuorum = 0.75;
+// How long tenants of a round are waited for after it, as a part of the round, and at least.
+constexpr double kGatherPart = 0.15;
+constexpr double kGatherNs = 50e3;
+// Requests that must end before rounds are tried again; doubled by each try that came to nothing.
+constexpr unsigned kLeastPatience = 8;
+constexpr unsigned kMostPatience = 4096;
+constexpr std::size_t kMostJournal = std::size_t{1} << 16;
+
+double NowNs() {
+  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Engine::Engine(Backend& backend, EngineSpec spec)
+    : backend_(backend),
+      spec_(std::move(spec)),
+      packer_(spec_.limits, spec_.classes),
+      claimed_(spec_.tenants.size() * kRequestsPerTenant) {
+  const std::size_t tenants = spec_.tenants.size();
+  const std::size_t places = tenants * kRequestsPerTenant;
+  // One more than are under way: a word is timed from the end of the one before it.
+  flights_.resize(spec_.ahead + 2);
+  issuer_ = backend_.MakeIssuer(static_cast<unsigned>(flights_.size() + places));
+  issuer_->SetRows(spec_.rows);
+  unsigned row = 0;
+  for (const EngineTenant& tenant : spec_.tenants) {
+    first_row_.push_back(row);
+    row += static_cast<unsigned>(tenant.tasks.size());
+    double cost = 0;
+    for (const EngineTask& task : tenant.tasks) {
+      cost += task.block_ns * task.blocks;
+      block_ns_.push_back(task.block_ns);
+    }
+    cost_ns_.push_back(std::max(cost, 1.0));
+    for (unsigned place = 0; place < kRequestsPerTenant; ++place) {
+      Stage stage;
+      const auto lay = [this](const std::vector<EnginePort>& ports, std::vector<StagedCopy>& copies) {
+        std::size_t bytes = 0;
+        for (const EnginePort& port : ports) bytes += port.bytes;
+        std::uint8_t* at = issuer_->Stage(std::max<std::size_t>(bytes, 1));
+        std::uint8_t* const first = at;
+        for (const EnginePort& port : ports) {
+          if (port.bytes > 0) copies.push_back({port.address, at, port.bytes});
+          at += port.bytes;
+        }
+        return first;
+      };
+      stage.inputs = lay(tenant.inputs, stage.uploads);
+      stage.outputs = lay(tenant.outputs, stage.downloads);
+      stages_.push_back(std::move(stage));
+    }
+  }
+  actives_.resize(places);
+  finish_tag_.resize(tenants, 0);
+  serving_.resize(tenants, false);
+  // No vector grows once requests are served.
+  for (auto* list : {&order_, &copying_, &candidates_, &round_actives_}) list->reserve(places);
+  round_tenants_.reserve(tenants);
+  ready_.reserve(kMostReady);
+  mail_.reserve(places);
+  taken_.reserve(places);
+  for (Flight& flight : flights_) flight.ending.reserve(places);
+  wishes_.resize(std::size_t{spec_.classes} * spec_.classes, 0);
+  together_.resize(wishes_.size(), false);
+  const std::vector<EngineCode> codes = std::move(spec_.codes);
+  spec_.codes.clear();
+  for (const EngineCode& code : codes) AddCode(code);
+}
+
+Engine::~Engine() {
+  Fail("the engine is closed");
+  TakeMail();
+}
+
+void Engine::AddCode(const EngineCode& code) {
+  issuer_->Prepare(*code.code, code.shared_bytes);
+  packer_.AddCode({code.code->blocks_at_once(code.threads, code.shared_bytes), code.body_of});
+  for (std::size_t one = 0; one < code.body_of.size(); ++one) {
+    for (std::size_t other = 0; other < code.body_of.size(); ++other) {
+      if (code.body_of[one] < 0 || code.body_of[other] < 0) continue;
+      together_[one * spec_.classes + other] = true;
+    }
+  }
+  spec_.codes.push_back(code);
+}
+
+// ---- requests ----
+
+int Engine::Claim(unsigned tenant) {
+  for (unsigned place = 0; place < kRequestsPerTenant; ++place) {
+    if (!claimed_[tenant * kRequestsPerTenant + place].exchange(true, std::memory_order_acq_rel)) return static_cast<int>(place);
+  }
+  return -1;
+}
+
+void Engine::Submit(EngineRequest request) {
+  std::lock_guard<std::mutex> lock(mail_mutex_);
+  mail_.push_back(std::move(request));
+  has_mail_.store(true, std::memory_order_release);
+}
+
+void Engine::TakeMail() {
+  if (!has_mail_.load(std::memory_order_acquire)) return;
+  {
+    std::lock_guard<std::mutex> lock(mail_mutex_);
+    taken_.swap(mail_);
+    has_mail_.store(false, std::memory_order_relaxed);
+  }
+  for (EngineRequest& request : taken_) {
+    const unsigned tenant = request.tenant;
+    const unsigned number = tenant * kRequestsPerTenant + request.place;
+    if (std::none_of(&actives_[tenant * kRequestsPerTenant], &actives_[(tenant + 1) * kRequestsPerTenant],
+                     [](const Active& active) { return active.state != State::kFree; })) {
+      ++present_;
+    }
+    Active& active = actives_[number];
+    active = Active{};
+    active.request = std::move(request);
+    active.state = State::kWaiting;
+    active.queued_ns = now_ns_;
+    active.arrival = arrivals_++;
+    active.start_tag = std::max(virtual_time_, finish_tag_[tenant]);
+    finish_tag_[tenant] = active.start_tag + cost_ns_[tenant] / spec_.tenants[tenant].weight;
+    ++stats_.requests;
+    if (problem_.empty()) {
+      BeginNext(tenant);
+    } else {
+      End(number, problem_);
+    }
+  }
+  taken_.clear();
+}
+
+// A tenant's requests share its memory, so one of them runs at a time.
+void Engine::BeginNext(unsigned tenant) {
+  if (serving_[tenant]) return;
+  int first = -1;
+  for (unsigned place = 0; place < kRequestsPerTenant; ++place) {
+    const unsigned number = tenant * kRequestsPerTenant + place;
+    if (actives_[number].state != State::kWaiting) continue;
+    if (first < 0 || actives_[number].arrival < actives_[static_cast<unsigned>(first)].arrival) first = static_cast<int>(number);
+  }
+  if (first < 0) return;
+  const auto number = static_cast<unsigned>(first);
+  serving_[tenant] = true;
+  Active& active = actives_[number];
+  const std::vector<StagedCopy>& uploads = stages_[number].uploads;
+  if (active.request.with_copies && !uploads.empty()) {
+    active.state = State::kUploading;
+    issuer_->Upload(uploads, CopyMarkOf(number));
+    copying_.push_back(number);
+  } else {
+    Start(number);
+  }
+}
+
+// Its inputs are there.
+void Engine::Start(unsigned number) {
+  Active& active = actives_[number];
+  active.started_ns = now_ns_;
+  active.state = State::kRunning;
+  const auto later = [this](unsigned a, unsigned b) {
+    const Active &one = actives_[a], &other = actives_[b];
+    return one.start_tag != other.start_tag ? one.start_tag < other.start_tag : one.arrival < other.arrival;
+  };
+  order_.insert(std::upper_bound(order_.begin(), order_.end(), number, later), number);
+  // A model without kernels: outputs without elements.
+  if (spec_.tenants[TenantOf(number)].tasks.empty()) {
+    order_.erase(std::find(order_.begin(), order_.end(), number));
+    Finish(number);
+  }
+}
+
+// Its last word is over.
+void Engine::Finish(unsigned number) {
+  Active& active = actives_[number];
+  const std::vector<StagedCopy>& downloads = stages_[number].downloads;
+  if (active.request.with_copies && !downloads.empty()) {
+    active.state = State::kDownloading;
+    issuer_->Download(downloads, CopyMarkOf(number));
+    copying_.push_back(number);
+  } else {
+    End(number, {});
+  }
+}
+
+void Engine::PollCopies() {
+  for (std::size_t i = 0; i < copying_.size();) {
+    const unsigned number = copying_[i];
+    if (!issuer_->Passed(CopyMarkOf(number))) {
+      ++i;
+      continue;
+    }
+    copying_[i] = copying_.back();
+    copying_.pop_back();
+    if (actives_[number].state == State::kUploading) {
+      Start(number);
+    } else {
+      End(number, {});
+    }
+  }
+}
+
+void Engine::End(unsigned number, const std::string& problem) {
+  Active& active = actives_[number];
+  const unsigned tenant = TenantOf(number);
+  const bool served = active.state != State::kWaiting;
+  const auto done = std::move(active.request.done);
+  const EngineOutcome outcome{problem, active.queued_ns, active.started_ns, NowNs()};
+  const unsigned present = present_;
+  active.state = State::kFree;
+  if (served) serving_[tenant] = false;
+  if (std::none_of(&actives_[tenant * kRequestsPerTenant], &actives_[(tenant + 1) * kRequestsPerTenant],
+                   [](const Active& other) { return other.state != State::kFree; })) {
+    --present_;
+  }
+  // Nobody is owed anything for a time when there was nothing to do.
+  if (present_ == 0) virtual_time_ = *std::max_element(finish_tag_.begin(), finish_tag_.end());
+  if (ends_before_gathering_ > 0) --ends_before_gathering_;
+  const double quorum = std::max(2.0, kQuorum * static_cast<double>(spec_.tenants.size()));
+  if (spec_.captured && !gathers_ && ends_before_gathering_ == 0 && present >= quorum) {
+    gathers_ = true;
+    gather_until_ns_ = 0;
+  }
+  if (problem_.empty()) BeginNext(tenant);
+  done(outcome, stages_[number].outputs);
+  claimed_[number].store(false, std::memory_order_release);
+}
+
+void Engine::Fail(const std::string& problem) {
+  if (problem_.empty()) problem_ = problem;
+  order_.clear();
+  copying_.clear();
+  ended_ = issued_;
+  for (unsigned number = 0; number < actives_.size(); ++number) {
+    if (actives_[number].state != State::kFree) End(number, problem_);
+  }
+  if (source_ && !source_(NowNs(), problem_)) source_ = nullptr;
+}
+
+// ---- words ----
+
+bool Engine::Step() {
+  try {
+    now_ns_ = NowNs();
+    if (source_ && !source_(now_ns_, problem_)) source_ = nullptr;
+    TakeMail();
+    if (!problem_.empty()) return false;
+    PollCopies();
+    Collect();
+    while (issued_ - ended_ < spec_.ahead && IssueNext()) {
+    }
+    return source_ || present_ > 0;
+  } catch (const std::exception& error) {
+    Fail(error.what());
+    return false;
+  }
+}
+
+void Engine::Collect() {
+  while (ended_ < issued_ && issuer_->Passed(MarkOf(ended_))) {
+    Flight& flight = flights_[MarkOf(ended_)];
+    const int before = flight.back_to_back ? static_cast<int>(MarkOf(ended_ - 1)) : -1;
+    const double ns = issuer_->Nanoseconds(MarkOf(ended_), before);
+    ++ended_;
+    if (flight.is_round) {
+      if (!std::isnan(ns)) round_ns_ = ns;
+      gather_until_ns_ = NowNs() + std::max(kGatherNs, kGatherPart * round_ns_);
+    } else if (!std::isnan(ns)) {
+      Learn(flight, ns);
+    }
+    if (keeps_journal_ && journal_.size() < kMostJournal) {
+      flight.note.ended_ns = NowNs();
+      journal_.push_back(std::move(flight.note));
+    }
+    // Finish may end requests, whose successors only begin with the next flight.
+    for (unsigned number : flight.ending) Finish(number);
+  }
+}
+
+void Engine::Learn(const Flight& flight, double ns) {
+  const double launch = spec_.limits.launch_ns;
+  const double expected = std::max(flight.word.expected_ns - launch, 1.0);
+  const double factor = std::pow(std::clamp((ns - launch) / expected, 0.25, 4.0), kLearning);
+  for (unsigned n = 0; n < flight.word.count; ++n) block_ns_[flight.rows[n]] *= factor;
+}
+
+bool Engine::IssueNext() {
+  if (gathers_) {
+    FindReady(true);
+    if (!ready_.empty()) return IssueWord();
+    if (ended_ < issued_) return false;  // words of what has begun, or a round
+    const double quorum = std::max(2.0, kQuorum * static_cast<double>(spec_.tenants.size()));
+    if (order_.size() >= quorum) {
+      IssueRound();
+      return true;
+    }
+    if (gather_until_ns_ == 0) gather_until_ns_ = now_ns_ + std::max(kGatherNs, kGatherPart * round_ns_);
+    if (now_ns_ < gather_until_ns_) return false;
+    gathers_ = false;
+    patience_ = std::clamp(2 * patience_, kLeastPatience, kMostPatience);
+    ends_before_gathering_ = patience_;
+  }
+  FindReady(false);
+  return !ready_.empty() && IssueWord();
+}
+
+void Engine::FindReady(bool begun_only) {
+  ready_.clear();
+  candidates_.clear();
+  for (unsigned number : order_) {
+    const Active& active = actives_[number];
+    if (begun_only && !active.begun()) continue;
+    const unsigned tenant = TenantOf(number);
+    const EngineTask& task = spec_.tenants[tenant].tasks[active.task];
+    const unsigned row = first_row_[tenant] + active.task;
+    ready_.push_back({row, task.kernel_class, active.block, task.blocks, block_ns_[row]});
+    candidates_.push_back(number);
+    if (ready_.size() == kMostReady) return;
+  }
+}
+
+Engine::Flight& Engine::NextFlight() {
+  Flight& flight = flights_[MarkOf(issued_)];
+  flight.back_to_back = ended_ < issued_;
+  flight.ending.clear();
+  flight.note = IssuedWord{};
+  flight.note.issued_ns = now_ns_;
+  return flight;
+}
+
+bool Engine::IssueWord() {
+  const double start = NowNs();
+  Flight& flight = NextFlight();
+  flight.is_round = false;
+  PackedWord& word = flight.word;
+  if (!packer_.Pack(ready_.data(), ready_.size(), word)) throw std::runtime_error("no code for a task's class");
+  NoteWishes();
+  WordLaunch launch = {};
+  for (unsigned n = 0; n < word.count; ++n) {
+    const ReadyTask& task = ready_[word.ready[n]];
+    flight.rows[n] = task.row;
+    launch.slot[n] = {task.row, word.body[n], launch.blocks, word.begin[n], word.end[n]};
+    launch.blocks += word.blocks[n];
+    stats_.slices += word.end[n] < task.end;
+  }
+  launch.slots = word.count;
+  const EngineCode& code = spec_.codes[word.code];
+  issuer_->Issue(*code.code, code.threads, code.shared_bytes, launch, MarkOf(issued_));
+  ++issued_;
+  virtual_time_ = std::max(virtual_time_, actives_[candidates_[word.ready[0]]].start_tag);
+  for (unsigned n = 0; n < word.count; ++n) {
+    const unsigned number = candidates_[word.ready[n]];
+    Active& active = actives_[number];
+    const unsigned tenant = TenantOf(number);
+    if (keeps_journal_) {
+      flight.note.tenants.push_back(tenant);
+      flight.note.tasks.push_back(active.task);
+      flight.note.begins.push_back(word.begin[n]);
+      flight.note.ends.push_back(word.end[n]);
+    }
+    const std::vector<EngineTask>& tasks = spec_.tenants[tenant].tasks;
+    active.block = word.end[n];
+    if (active.block == tasks[active.task].blocks) {
+      active.block = 0;
+      ++active.task;
+    }
+    if (active.task < tasks.size()) continue;
+    active.state = State::kEnding;
+    order_.erase(std::find(order_.begin(), order_.end(), number));
+    flight.ending.push_back(number);
+  }
+  flight.note.code = word.code;
+  flight.note.expected_ns = word.expected_ns;
+  ++stats_.words;
+  stats_.slots += word.count;
+  stats_.issue_ns += NowNs() - start;
+  return true;
+}
+
+void Engine::IssueRound() {
+  Flight& flight = NextFlight();
+  flight.is_round = true;
+  round_tenants_.clear();
+  for (unsigned number : order_) round_tenants_.push_back(TenantOf(number));
+  std::sort(round_tenants_.begin(), round_tenants_.end());
+  spec_.captured->Activate(round_tenants_);
+  issuer_->Run(*spec_.captured, MarkOf(issued_));
+  ++issued_;
+  flight.ending.assign(order_.begin(), order_.end());
+  for (unsigned number : order_) {
+    actives_[number].state = State::kEnding;
+    virtual_time_ = std::max(virtual_time_, actives_[number].start_tag);
+  }
+  if (keeps_journal_) flight.note.tenants = round_tenants_;
+  flight.note.code = kRound;
+  order_.clear();
+  patience_ = 0;
+  ++stats_.rounds;
+}
+
+// What the leader's class could have had beside it.
+void Engine::NoteWishes() {
+  const unsigned one = ready_[0].kernel_class;
+  for (std::size_t i = 1; i < std::min<std::size_t>(ready_.size(), 8); ++i) {
+    const unsigned other = ready_[i].kernel_class;
+    if (other == one) continue;
+    const std::size_t pair = std::size_t{std::min(one, other)} * spec_.classes + std::max(one, other);
+    if (!together_[pair]) ++wishes_[pair];
+  }
+}
+
+EngineStats Engine::Stats() const {
+  EngineStats stats = stats_;
+  for (unsigned one = 0; one < spec_.classes; ++one) {
+    for (unsigned other = one + 1; other < spec_.classes; ++other) {
+      const std::uint64_t times = wishes_[std::size_t{one} * spec_.classes + other];
+      if (times > 0) stats.wishes.push_back({one, other, times});
+    }
+  }
+  return stats;
+}
+
+std::vector<IssuedWord> Engine::TakeJournal() { return std::exchange(journal_, {}); }
+
+}  // namespace wideword

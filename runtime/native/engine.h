@@ -1,0 +1,216 @@
+// The issue engine: takes requests of tenants at any time, each a chain of tasks, and at every step packs what can go on
+// into the next word and launches it, a word or two ahead of the device. It lives on its device's thread (executor.h),
+// which steps it between jobs; only Submit and what is said so are for other threads.
+//
+// Order among requests is that of start-time fair queueing (Goyal, Vin, Cheng 1996) over the time that requests are
+// expected to take: a tenant that asks for more than its share waits behind the others, and where nobody does, the
+// request that came first goes first. Where all tenants are there all the time it runs rounds of a captured program.
+#ifndef WIDEWORD_ENGINE_H
+#define WIDEWORD_ENGINE_H
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/native/backend.h"
+#include "runtime/native/executor.h"
+#include "runtime/native/packer.h"
+
+namespace wideword {
+
+struct EngineTask {
+  unsigned kernel_class = 0;
+  unsigned blocks = 0;   // virtual
+  double block_ns = 0;   // that one is expected to take, before it has been measured
+};
+
+struct EnginePort {
+  Address address = 0;
+  std::size_t bytes = 0;
+};
+
+struct EngineTenant {
+  double weight = 1;
+  std::vector<EnginePort> inputs, outputs;
+  std::vector<EngineTask> tasks;
+};
+
+struct EngineCode {
+  LoadedCode* code = nullptr;
+  unsigned threads = 1;
+  unsigned shared_bytes = 0;
+  std::vector<int> body_of;  // by class; -1 if it has none
+};
+
+struct EngineSpec {
+  unsigned classes = 0;
+  std::vector<EngineTenant> tenants;
+  std::vector<SlotRow> rows;  // of each tenant's tasks in order, tenant after tenant
+  std::vector<EngineCode> codes;
+  LoadedProgram* captured = nullptr;  // of all tenants, if rounds may be run
+  PackLimits limits;
+  unsigned ahead = 2;  // words that wait on the device or run
+};
+
+// Requests that one tenant can have at the engine: one that runs, and one whose inputs are brought meanwhile.
+constexpr unsigned kRequestsPerTenant = 2;
+
+// What became of a request. Times in nanoseconds of the steady clock.
+struct EngineOutcome {
+  std::string problem;  // empty if it went well
+  double queued_ns = 0, started_ns = 0, ended_ns = 0;
+};
+
+struct EngineRequest {
+  unsigned tenant = 0;
+  unsigned place = 0;        // which of the tenant's, and of its staging memory
+  bool with_copies = true;   // or it computes on what is in the inputs, and leaves the outputs where they are
+  // On the device's thread, when all is over. `outputs` is the staged memory of the outputs, one after another.
+  std::function<void(const EngineOutcome&, const std::uint8_t* outputs)> done;
+};
+
+// One issued word as the journal keeps it, oldest first; slots in order.
+struct IssuedWord {
+  double issued_ns = 0, ended_ns = 0;
+  double expected_ns = 0;
+  unsigned code = 0;  // number of the code; kRound for a captured round
+  std::vector<unsigned> tenants, tasks, begins, ends;
+};
+constexpr unsigned kRound = 0xffffffffu;
+
+struct EngineStats {
+  std::uint64_t words = 0, slots = 0, slices = 0, rounds = 0, requests = 0;
+  double issue_ns = 0;  // of this thread, for all words: from the choice of a word to its launch
+  // Pairs of classes that were ready at the same time and that no code has both bodies for, and how often.
+  struct Wish {
+    unsigned one = 0, other = 0;
+    std::uint64_t times = 0;
+  };
+  std::vector<Wish> wishes;
+};
+
+class Engine : public Stepped {
+ public:
+  Engine(Backend& backend, EngineSpec spec);
+  ~Engine() override;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // A place for a request of the tenant's, or -1 if it has as many as it can have. Any thread.
+  int Claim(unsigned tenant);
+  // Any thread. The request has a place that was claimed for it, and its inputs lie in InputsOf.
+  void Submit(EngineRequest request);
+  // Where the inputs of a request are to be put, one after another. Any thread, from Claim to Submit.
+  std::uint8_t* InputsOf(unsigned tenant, unsigned place) const { return stages_[tenant * kRequestsPerTenant + place].inputs; }
+
+  // The device's thread from here on. Does what can be done now; false if nothing is under way.
+  bool Step() override;
+  void AddCode(const EngineCode& code);
+  // All that is under way, and all that comes, ends with this problem.
+  void Fail(const std::string& problem);
+  // Called at the start of every step, with the time and with what went wrong, as long as it returns true: it has more to
+  // do later.
+  using Source = std::function<bool(double now_ns, const std::string& problem)>;
+  void SetSource(Source source) { source_ = std::move(source); }
+  EngineStats Stats() const;
+  bool has_source() const { return static_cast<bool>(source_); }
+  void KeepJournal(bool keep) { keeps_journal_ = keep; }
+  std::vector<IssuedWord> TakeJournal();
+
+ private:
+  enum class State { kFree, kWaiting, kUploading, kRunning, kEnding, kDownloading };
+  struct Stage {
+    std::uint8_t* inputs = nullptr;
+    std::uint8_t* outputs = nullptr;
+    std::vector<StagedCopy> uploads, downloads;
+  };
+  // A request under way, and how far it is.
+  struct Active {
+    EngineRequest request;
+    State state = State::kFree;
+    double queued_ns = 0, started_ns = 0;
+    double start_tag = 0;
+    std::uint64_t arrival = 0;
+    unsigned task = 0;   // the next one
+    unsigned block = 0;  // and its next virtual block
+    bool begun() const { return task > 0 || block > 0; }
+  };
+  // A word or a round that has been issued and not been seen to end.
+  struct Flight {
+    bool back_to_back = false;  // the device still had the one before it
+    bool is_round = false;
+    PackedWord word;
+    unsigned rows[kMaxIssued] = {};
+    std::vector<unsigned> ending;  // actives whose last word this is
+    IssuedWord note;
+  };
+
+  void TakeMail();
+  void BeginNext(unsigned tenant);
+  void Start(unsigned active);
+  void PollCopies();
+  void Collect();
+  void Finish(unsigned active);
+  void End(unsigned active, const std::string& problem);
+  bool IssueNext();
+  bool IssueWord();
+  void IssueRound();
+  void FindReady(bool begun_only);
+  Flight& NextFlight();
+  void Learn(const Flight& flight, double ns);
+  void NoteWishes();
+  unsigned MarkOf(std::uint64_t flight) const { return static_cast<unsigned>(flight % flights_.size()); }
+  unsigned CopyMarkOf(unsigned active) const { return static_cast<unsigned>(flights_.size()) + active; }
+  unsigned TenantOf(unsigned active) const { return active / kRequestsPerTenant; }
+
+  Backend& backend_;
+  EngineSpec spec_;
+  std::unique_ptr<Issuer> issuer_;
+  Packer packer_;
+  double now_ns_ = 0;                // at the start of the step
+  std::vector<unsigned> first_row_;  // by tenant
+  std::vector<double> cost_ns_;      // by tenant: of a request, as expected at first
+  std::vector<double> block_ns_;     // by row: what a virtual block takes, as measured so far
+  std::vector<Stage> stages_;        // by tenant and place
+  std::vector<Active> actives_;      // likewise
+  std::vector<double> finish_tag_;   // by tenant
+  std::vector<bool> serving_;        // by tenant: one of its requests is past waiting
+  unsigned present_ = 0;             // tenants with a request
+  double virtual_time_ = 0;
+  std::uint64_t arrivals_ = 0;
+
+  std::vector<unsigned> order_;      // actives that run, in order of precedence
+  std::vector<unsigned> copying_;    // actives that upload or download
+  std::vector<unsigned> candidates_; // of order_, those of ready_
+  std::vector<ReadyTask> ready_;
+  std::vector<Flight> flights_;      // a ring, by number
+  std::uint64_t issued_ = 0, ended_ = 0;  // numbers of flights: the next to be issued, and to end
+
+  // Rounds of the captured program. While the engine gathers, requests that have not begun are held for the next round.
+  bool gathers_ = false;
+  double gather_until_ns_ = 0;
+  double round_ns_ = 0;
+  unsigned ends_before_gathering_ = 0, patience_ = 0;
+  std::vector<unsigned> round_tenants_, round_actives_;
+
+  Source source_;
+  std::vector<std::atomic<bool>> claimed_;  // by tenant and place
+  std::mutex mail_mutex_;
+  std::vector<EngineRequest> mail_, taken_;
+  std::atomic<bool> has_mail_{false};
+
+  std::string problem_;
+  EngineStats stats_;
+  std::vector<std::uint64_t> wishes_;  // by pair of classes
+  std::vector<bool> together_;         // likewise: some code has both
+  bool keeps_journal_ = false;
+  std::vector<IssuedWord> journal_;
+};
+
+}  // namespace wideword
+
+#endif

@@ -1,0 +1,259 @@
+/** @file The issue engine on the host device, with kernels that show what ran when. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  loadNative,
+  type NativeDevice,
+  type NativeEngineSpec,
+  type NativeEngineTenant,
+} from '../../runtime/native.ts';
+import { buildKernels, bytesOf, perBlock, upload, whole } from './support.ts';
+
+const kernels = buildKernels();
+let device: NativeDevice;
+beforeAll(() => {
+  device = loadNative().openHost(2);
+});
+afterAll(() => {
+  device.close();
+  kernels.remove();
+});
+
+const length = 40;
+const blocks = Math.ceil(length / perBlock);
+const codeOf = (name: string, classes: readonly number[]) => ({
+  code: device.load(kernels.path, name),
+  threads: 1,
+  sharedBytes: 0,
+  classes,
+  bodies: classes.map(() => 0),
+});
+
+/** x -> reverse(x) + x, in two tasks: class 0 reverses, class 1 adds. */
+function palindrome(weight = 1): NativeEngineTenant {
+  const [x, r, y] = [0, 1, 2].map(() => upload(device, new Float32Array(length)));
+  const task = { blocks, blockNanoseconds: 1000, sizes: [length] };
+  return {
+    weight,
+    inputs: [whole(x!)],
+    outputs: [whole(y!)],
+    tasks: [
+      { ...task, class: 0, operands: [whole(x!), whole(r!)] },
+      { ...task, class: 1, operands: [whole(r!), whole(x!), whole(y!)] },
+    ],
+  };
+}
+
+const limits = { boundNanoseconds: 1e9, stretch: 4, launchNanoseconds: 1000, ahead: 1 };
+const specOf = (
+  tenants: readonly NativeEngineTenant[],
+  more: Partial<NativeEngineSpec> = {},
+): NativeEngineSpec => ({
+  classes: 2,
+  tenants,
+  codes: [codeOf('reverse', [0]), codeOf('add', [1])],
+  ...limits,
+  ...more,
+});
+
+const inputOf = (seed: number): Float32Array => Float32Array.from({ length }, (_, n) => seed * 100 + n);
+const expectedOf = (x: Float32Array): number[] => [...x].map((v, n) => v + x[length - 1 - n]!);
+
+async function request(engine: ReturnType<NativeDevice['createEngine']>, tenant: number, seed: number) {
+  const x = inputOf(seed);
+  const y = new Float32Array(length);
+  await engine.submit(tenant, [bytesOf(x)], [bytesOf(y)]);
+  expect([...y]).toEqual(expectedOf(x));
+}
+
+describe('the issue engine', () => {
+  it('serves requests of all tenants', async () => {
+    const engine = device.createEngine(specOf([palindrome(), palindrome(), palindrome()]));
+    await Promise.all([0, 1, 2, 0, 1, 2].map((tenant, n) => request(engine, tenant, n + 1)));
+    await request(engine, 1, 9);
+    expect(engine.stats()).toMatchObject({ requests: 7, slots: 14, rounds: 0 });
+    engine.close();
+  });
+
+  it('puts tasks of one class into one word, and a late request joins at the next word', async () => {
+    const engine = device.createEngine(specOf([palindrome(), palindrome(), palindrome(), palindrome()]));
+    engine.keepJournal(true);
+    // All at once, without copies.
+    await engine.drive(Float64Array.from([0, 0, 0, 0]), Uint32Array.from([0, 1, 2, 3]));
+    const { words, slots } = engine.takeJournal();
+    expect(words.length / 4).toBe(2);
+    const tenantsIn = (word: number) =>
+      [...Array(slots.length / 5).keys()].filter((n) => slots[5 * n] === word).map((n) => slots[5 * n + 1]);
+    expect(tenantsIn(0)).toEqual([0, 1, 2, 3]);
+    expect(tenantsIn(1)).toEqual([0, 1, 2, 3]);
+    expect(engine.takeJournal().words.length).toBe(0);
+    engine.close();
+  });
+
+  it('cuts what would take longer than the bound', async () => {
+    const long = palindrome();
+    const tasks = long.tasks.map((t) => ({ ...t, blockNanoseconds: 1e6 }));
+    const engine = device.createEngine(specOf([{ ...long, tasks }], { boundNanoseconds: 1.5e6 }));
+    engine.keepJournal(true);
+    await request(engine, 0, 5);
+    const { slots } = engine.takeJournal();
+    const ranges = [...Array(slots.length / 5).keys()].map((n) => [
+      slots[5 * n + 2],
+      slots[5 * n + 3],
+      slots[5 * n + 4],
+    ]);
+    expect(ranges.slice(0, 2)).toEqual([
+      [0, 0, 2],
+      [0, 2, 3],
+    ]);
+    expect(engine.stats().slices).toBeGreaterThanOrEqual(1);
+    engine.close();
+  });
+
+  it('runs words on code added later that serves more of what is ready', async () => {
+    const [one, other] = [palindrome(), palindrome()];
+    const engine = device.createEngine(specOf([one, { ...other, tasks: [...other.tasks].reverse() }]));
+    engine.keepJournal(true);
+    const codes = async () => {
+      await engine.drive(Float64Array.from([0, 0]), Uint32Array.from([0, 1]));
+      const { words } = engine.takeJournal();
+      return [...Array(words.length / 4).keys()].map((n) => words[4 * n + 3]);
+    };
+    expect(new Set(await codes())).toEqual(new Set([0, 1]));
+    const { wishes } = engine.stats();
+    expect([...wishes.slice(0, 2)]).toEqual([0, 1]);
+    expect(wishes[2]).toBeGreaterThan(0);
+    engine.addCode(codeOf('nothing', [0, 1]));
+    expect(await codes()).toEqual([2, 2]);
+    expect([...engine.stats().wishes]).toEqual([...wishes]);
+    engine.close();
+  });
+
+  it('shares the device by weight among tenants that always have a request', async () => {
+    const count = device.allocate(4);
+    const napper = (weight: number): NativeEngineTenant => ({
+      weight,
+      inputs: [],
+      outputs: [],
+      tasks: [{ class: 0, blocks: 1, blockNanoseconds: 1e6, operands: [whole(count)], sizes: [1] }],
+    });
+    const engine = device.createEngine({
+      ...limits,
+      stretch: 1,
+      boundNanoseconds: 1e6,
+      classes: 1,
+      tenants: [napper(1), napper(3)],
+      codes: [codeOf('nap', [0])],
+    });
+    const each = 24;
+    const latencies = await engine.drive(
+      new Float64Array(2 * each),
+      Uint32Array.from({ length: 2 * each }, (_, n) => n % 2),
+    );
+    const of = (tenant: number) => [...latencies].filter((_, n) => n % 2 === tenant);
+    // When the tenant of three shares is done, the other has had a third as much.
+    const end = Math.max(...of(1));
+    const others = of(0).filter((ms) => ms <= end).length;
+    expect(others).toBeGreaterThanOrEqual(each / 3 - 3);
+    expect(others).toBeLessThanOrEqual(each / 3 + 3);
+    engine.close();
+  });
+
+  it('runs rounds of a program where all tenants are there all the time', async () => {
+    const tenants = [palindrome(), palindrome(), palindrome(), palindrome()];
+    const words = [0, 1].map((n) => ({
+      code: device.load(kernels.path, n === 0 ? 'reverse' : 'add'),
+      threads: 1,
+      slots: tenants.map(({ tasks }, tenant) => ({
+        ...{ tenant, body: 0, begin: 0, end: blocks, blocks },
+        operands: tasks[n]!.operands,
+        sizes: [length],
+      })),
+    }));
+    const engine = device.createEngine(specOf(tenants, { program: device.createProgram(words) }));
+    const rounds = 50;
+    await engine.drive(
+      new Float64Array(4 * rounds),
+      Uint32Array.from({ length: 4 * rounds }, (_, n) => n % 4),
+    );
+    const stats = engine.stats();
+    expect(stats.requests).toBe(4 * rounds);
+    expect(stats.rounds).toBeGreaterThan(rounds / 2);
+    // And a single request is served by itself again.
+    await request(engine, 2, 7);
+    engine.close();
+  });
+
+  it('rejects what is under way when it is closed, and everything after', async () => {
+    const count = device.allocate(4);
+    const engine = device.createEngine({
+      ...limits,
+      classes: 1,
+      tenants: [
+        {
+          weight: 1,
+          inputs: [],
+          outputs: [],
+          tasks: Array.from({ length: 50 }, () => ({
+            ...{ class: 0, blocks: 1, blockNanoseconds: 1e6 },
+            operands: [whole(count)],
+            sizes: [2],
+          })),
+        },
+      ],
+      codes: [codeOf('nap', [0])],
+    });
+    const first = engine.submit(0, [], []);
+    const second = engine.submit(0, [], []);
+    await expect(engine.submit(0, [], [])).rejects.toThrow(
+      'tenant must be one with fewer than 2 requests under way',
+    );
+    const driven = engine.drive(Float64Array.from([1e6]), Uint32Array.from([0]));
+    engine.close();
+    await expect(first).rejects.toThrow('the engine is closed');
+    await expect(second).rejects.toThrow('the engine is closed');
+    await expect(driven).rejects.toThrow('the engine is closed');
+    await expect(engine.submit(0, [], [])).rejects.toThrow('the engine is closed');
+    expect(() => engine.stats()).toThrow('the engine is closed');
+  });
+
+  it('says in one line what is wrong with what it is given', async () => {
+    const spec = specOf([palindrome()]);
+    const tenant = spec.tenants[0]!;
+    const task = tenant.tasks[0]!;
+    const cases: readonly [object, string][] = [
+      [{ classes: 0 }, 'engine.classes must be an integer from 1'],
+      [{ tenants: [] }, 'engine.tenants must be at least one tenant'],
+      [{ codes: [codeOf('reverse', [0])] }, 'class 1 has none'],
+      [{ codes: [codeOf('reverse', [2])] }, 'engine.codes[0].classes[0] must be an integer from 0 to 1'],
+      [{ stretch: 0.5 }, 'engine.stretch must be a number from 1'],
+      [{ stretch: Number.NaN }, 'engine.stretch must be a number from 1'],
+      [{ ahead: 17 }, 'engine.ahead must be an integer from 1 to 16'],
+      [{ tenants: [{ ...tenant, weight: 0 }] }, 'engine.tenants[0].weight must be a number'],
+      [
+        { tenants: [{ ...tenant, tasks: [{ ...task, class: 2 }] }] },
+        'engine.tenants[0].tasks[0].class must be',
+      ],
+      [
+        { tenants: [{ ...tenant, tasks: [{ ...task, blocks: 0 }] }] },
+        'engine.tenants[0].tasks[0].blocks must be',
+      ],
+      [
+        { tenants: [{ ...tenant, inputs: [{ ...tenant.inputs[0]!, bytes: 1e6 }] }] },
+        "engine.tenants[0].inputs[0] must be within the buffer's",
+      ],
+      [{ program: {} }, "engine.program must be a program made by a device's createProgram()"],
+    ];
+    for (const [wrong, message] of cases)
+      expect(() => device.createEngine({ ...spec, ...wrong } as NativeEngineSpec)).toThrow(message);
+    const engine = device.createEngine(spec);
+    const wrong = new Uint8Array(3);
+    await expect(engine.submit(1, [], [])).rejects.toThrow('tenant must be an integer from 0 to 0');
+    await expect(engine.submit(0, [], [])).rejects.toThrow('writes must be one for each port, 1');
+    await expect(engine.submit(0, [wrong], [wrong])).rejects.toThrow('writes[0] must be of 160 bytes');
+    await expect(engine.drive(Float64Array.from([1, 0]), Uint32Array.from([0, 0]))).rejects.toThrow(
+      'ascending',
+    );
+    await expect(engine.drive(Float64Array.from([0]), Uint32Array.from([1]))).rejects.toThrow('below 1');
+    engine.close();
+  });
+});
