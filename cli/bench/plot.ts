@@ -53,7 +53,7 @@ export function lineChart({ title, subtitle, xLabel, yLabel, series, scale = 'li
   const alongY = along(scale, yTicks[0]!, yTicks.at(-1)!);
   const x = (v: number): string => (area.left + alongX(v) * (right - area.left)).toFixed(1);
   const y = (v: number): string => (bottom - alongY(v) * (bottom - area.top)).toFixed(1);
-  return svgFile(size.width, size.height, [
+  return svgFile({ ...size, title }, [
     text(
       `x="${area.left}" y="26"`,
       title.length > 68 ? `${title.slice(0, 67)}…` : title,
