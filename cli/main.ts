@@ -298,40 +298,6 @@ command
   });
 
 command
-  .command('trace')
-  .description("write when which tenant's blocks ran where, for one round in each mode")
-  .argument(
-    '<model...>',
-    'as for bench: generated models (mlp:width=64 with other sizes) or ONNX files; mlp*8 is eight of them',
-  )
-  .requiredOption('-o, --output <file>', 'the trace, for ui.perfetto.dev and chrome://tracing')
-  .option('--svg <file>', 'also write the rounds as a picture')
-  .option('--tenants <n>', 'how many times the list of models, each a tenant of its own', integer, 4)
-  .option(
-    '--mode <modes>',
-    'turn: one after another; space: a stream a tenant; coalesced: one program of all',
-    parser((text) => parseModes(text)),
-    parseModes('turn,space,coalesced'),
-  )
-  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
-  .addOption(precision().default('fp32'))
-  .addOption(tier('auto'))
-  .addOption(tuning())
-  .option('--width <n>', 'most tenants that share a word (default: all)', integer)
-  .addOption(shapes())
-  .option('--seed <n>', 'of weights and inputs', integer, 1)
-  .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
-  .option('--json', 'print one JSON object', false)
-  .addHelpText(
-    'after',
-    '\nOf a few rounds of each mode, after a warm-up, the median one is written. On a GPU its times are as fine as %globaltimer.' +
-      '\n\nExample:\n  $ wideword trace resnet18 --tenants 4 -o trace.json --svg trace.svg',
-  )
-  .action(async (models, options) => {
-    exitCode = await trace(models, options);
-  });
-
-command
   .command('tune')
   .description('measure schedules of the kernels of models on this device, and keep the best in the cache')
   .argument('<model...>', 'as for bench: generated models (mlp:width=64 with other sizes) or ONNX files')
