@@ -6,7 +6,7 @@
  * so the bits do.
  */
 import type { Tier } from '../ir/class.ts';
-import type { Resources } from '../ir/occupancy.ts';
+import { most, type Resources } from '../ir/occupancy.ts';
 import type { Slot, Task, Tenant, Word } from '../ir/program.ts';
 import type { Target } from '../ir/target.ts';
 import { type BlockCurve, estimateCurve, timeOn } from './block_time.ts';
@@ -149,8 +149,11 @@ class Packer {
     this.#grouping = tier === 'specialised' ? 'specialised' : 'generic';
     this.#next = tenants.map(() => ({ task: 0, done: 0 }));
     for (const task of new Set(tenants.flatMap((t) => t.model.tasks)))
-      for (const t of ['generic', 'specialised'] as const)
-        this.#resources.set(task.classes[t], this.#time(task, t).resources);
+      for (const t of ['generic', 'specialised'] as const) {
+        const { resources } = this.#time(task, t);
+        const before = this.#resources.get(task.classes[t]);
+        this.#resources.set(task.classes[t], before ? most([before, resources]) : resources);
+      }
     // A given code may have classes of other tenants, which say nothing of what it takes.
     this.known = { target, resourcesOf: (key) => this.#resources.get(key) ?? nothing };
     this.#codes = {
@@ -211,12 +214,13 @@ class Packer {
       const gain = word.milliseconds + otherwise - joined.milliseconds;
       return gain >= leastGain * joined.milliseconds ? { ...joined, saved: word.saved + gain } : undefined;
     };
-    const most = word.milliseconds * (1 + tolerated);
-    if (whole.milliseconds > most) {
+    const longest = word.milliseconds * (1 + tolerated);
+    if (whole.milliseconds > longest) {
       const cut = this.#cut(word, whole, members);
       const joined = cut && this.#draft([...word.parts, ...cut]);
       // What is left of the task takes less by the work that is done, more or less.
-      const found = joined && joined.milliseconds <= most && gained(joined, areaOf(this.#draft(cut)!.loads));
+      const found =
+        joined && joined.milliseconds <= longest && gained(joined, areaOf(this.#draft(cut)!.loads));
       if (found) return found;
     }
     return gained(whole, this.#draft(members)!.milliseconds);

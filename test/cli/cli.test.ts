@@ -10,6 +10,7 @@ import { lowerOnnx } from '../../compiler/index.ts';
 import { buildModel, encodeTensor } from '../../compiler/onnx/writer.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import type { Tensor } from '../../ir/tensor.ts';
+import { loadNative } from '../../runtime/native.ts';
 import { convModel, mlpModel } from '../support/models.ts';
 import { randomTensor } from '../support/random.ts';
 
@@ -196,6 +197,26 @@ describe('wideword dump', () => {
       expect(stdout).toMatch(expected);
     });
   }
+});
+
+describe('wideword dump --stage resources', () => {
+  const { problem } = loadNative().probe().nvrtc;
+  const title = problem === undefined ? '' : ` (skipped: ${problem})`;
+  it.skipIf(problem !== undefined)(`says what the code of each word takes${title}`, () => {
+    const mlp = `${file('mlp.onnx')}*2`;
+    const { status, stdout } = wideword('dump', mlp, '--stage', 'resources', '--target', 'sm_90');
+    expect(status).toBe(0);
+    const [head, ...rows] = stdout.trimEnd().split('\n');
+    expect(head).toMatch(/^code +threads +registers +shared bytes +local bytes +blocks a multiprocessor$/);
+    expect(rows).toHaveLength(2);
+    for (const row of rows) expect(row).toMatch(/^word_gemm\w* +\d+ +\d+ +\d+ +\d+ +[1-9]\d*$/);
+  });
+
+  it('needs a GPU to be for', () => {
+    const { status, stderr } = wideword('dump', file('mlp.onnx'), '--stage', 'resources', '--target', 'host');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/--stage resources needs a CUDA target/);
+  });
 });
 
 describe('texts of the IR', () => {
