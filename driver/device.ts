@@ -201,8 +201,9 @@ export class Device {
 
   /**
    * Measures schedules of the models' kernels on this device and keeps the best of each in the cache, for programs loaded and artefacts
-   * saved from then on; programs that are loaded stay as they are. Of those it also keeps the times on fewer blocks (`measureBlocks`). The device should have nothing else to do. Throws InputError for a
-   * model that came from an artefact, RangeError for widths that are no positive integers.
+   * saved from then on; programs that are loaded stay as they are. Of what is best it also keeps the times on fewer blocks
+   * (`measureBlocks`). The device should have nothing else to do. Throws InputError for a model that came from an artefact, RangeError for
+   * widths that are no positive integers.
    */
   tune(models: readonly Model[], options: TuneOptions = {}): Promise<TuneResult> {
     return tuneKernels(this.native, models, this.cache, this.#tuningTable(), this.#blockTable(), options);

@@ -21,15 +21,18 @@ export const area = ({ virtual, curve }: Load): number => (curve.round * virtual
 /** What a word takes besides its blocks: the longest of what its kernels do. */
 export const fixedOf = (loads: readonly Load[]): number => Math.max(...loads.map((l) => l.curve.fixed));
 
+/** Shares are for those that gain by them: a device that is not quite what the curves say deals out blocks better than a plan does. */
+const leastGain = 0.02;
+
 /**
  * Either every slot gets all its blocks, and the device runs them as places come free; or each gets a share of the places, so that all
- * end together. The shares, where they are as fast: a block that strides starts once.
+ * end together.
  */
 export function shapeWord(loads: readonly Load[]): WordShape {
   const fixed = fixedOf(loads);
   const free = fixed + timeUnconstrained(loads);
   const shares = endTogether(loads);
-  if (shares && fixed + shares.milliseconds <= free)
+  if (shares && fixed + shares.milliseconds <= (1 - leastGain) * free)
     return { ...shares, milliseconds: fixed + shares.milliseconds };
   return { milliseconds: free, blocks: loads.map((l) => l.virtual) };
 }

@@ -1,6 +1,6 @@
 /**
- * @file The promise of the same bits: what a tenant gets does not depend on who else is in its words, how wide they are, how many blocks
- * its slots have, how they are cut into slices, or on the tier. Bitwise, in every way there is to run a program.
+ * @file The promise of the same bits: what a tenant gets does not depend on who else is in its words, how wide they are, of how many
+ * classes, how many blocks its slots have, how they are cut into slices, or on the tier. Bitwise, in every way there is to run a program.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lowerOnnx } from '../compiler/index.ts';
@@ -128,6 +128,17 @@ const subjects: { readonly [name: string]: Subject } = {
   'attention in fp16, of two sizes': kernels((t) =>
     attentionKernel({ heads: 2, queries: 33 + 8 * (t % 2), keys: 80, features: 16, mask: true }),
   ),
+  'kernels of unlike classes': kernels((t) =>
+    [
+      () => softmaxKernel(20, 70),
+      () => convKernel({ channels: 9, outChannels: 33, size: [12, 11], kernel: [3, 3], pad: 1 }),
+      () => matmulKernel(1, 40, 48, 300, true, 'f16'),
+    ][t % 3]!(),
+  ),
+  'networks of unlike kernels': models(
+    (seed) => (seed % 2 ? mlpModel([40, 264, 24], seed) : convModel(seed)),
+    'fp32',
+  ),
   'a network of matrices': models((seed) => mlpModel([40, 64, 24], seed), 'fp32'),
   'a network of convolutions in fp16': models(convModel, 'fp16'),
 };
@@ -148,6 +159,9 @@ const variants: readonly Variant[] = [
     (passes): Variant => ({ width: 3, tier: 'generic', passes }),
   ),
   { width: 2, tier: 'specialised', passes: 'constrain=3,slice=4' },
+  { width: 3, tier: 'generic', passes: 'pack' },
+  { width: 8, tier: 'auto', passes: 'pack=auto' },
+  { width: 3, tier: 'specialised', passes: 'pack=specialised,constrain=2,slice=5' },
 ];
 const widest = Math.max(...variants.map((v) => v.width));
 const tenantsOf = (width: number): number[] => Array.from({ length: width }, (_, t) => t);
@@ -204,6 +218,9 @@ function suite(kind: WayKind): void {
       for (const program of alone) for (const [t, bits] of await run(way, program)) expected.set(t, bits);
       // Inputs differ, so do results: else tenants that are mixed up would not show.
       expect(new Set(expected.values()).size).toBe(widest);
+      // Words of unlike classes are among what is tried where there are unlike kernels.
+      if (name.includes('unlike'))
+        expect(together.filter((p) => p.words.some((w) => w.classes.length > 1))).toHaveLength(3);
       for (const [n, program] of together.entries()) {
         for (const [t, bits] of await run(way, program))
           expect(bits === expected.get(t), `${t} in ${JSON.stringify(variants[n])}`).toBe(true);

@@ -15,6 +15,7 @@ import { exitCodes, formatMs, progressBar, table, writeResult } from '../output.
 import type { Shapes } from '../tenants.ts';
 import { CheckFailed } from './check.ts';
 import { type Chart, lineChart } from './plot.ts';
+import { percent } from './report.ts';
 import { benchTenants } from './tenants.ts';
 
 export interface ConstrainOptions {
@@ -125,7 +126,7 @@ function toText({ device, model, precision, width, tuning, kernels }: Report): s
       k.virtualBlocks,
       ...counts.map((b) => at(inPart(k), b)),
       at(k.times, k.virtualBlocks),
-      `${least} (${((100 * least) / k.virtualBlocks).toPrecision(2)} %)`,
+      `${least} (${percent(least / k.virtualBlocks)})`,
     ];
   });
   const head = ['kernel', 'first from', 'virtual', ...counts.map((b) => `on ${b}`), 'on all', 'within 10 %'];

@@ -20,6 +20,7 @@ export interface Chart {
 
 const size = { width: 720, height: 440 };
 const area = { left: 80, right: 30, top: 64, bottom: 84 };
+
 /** Values of 1, 2 or 5 times a power of ten, from at most `least` to at least `most`; powers of ten alone where those are many. */
 export function logTicks(least: number, most: number): number[] {
   // A power more at either end, as a logarithm may be rounded to the wrong side of a whole number.

@@ -93,7 +93,7 @@ export function toJson({ measured, ceilings, ...head }: BenchReport): object {
 
 const sumOf = (kernels: readonly KernelTime[]): number => kernels.reduce((n, k) => n + k.milliseconds, 0);
 
-const percent = (share: number): string => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+export const percent = (share: number): string => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 
 /** A number with three digits that mean something, and no exponent. */
 export function formatNumber(n: number): string {

@@ -52,7 +52,7 @@ describe('wideword bench', () => {
     expect(report).toMatchObject({ ok: true, models: specs, precision: 'fp32', tier: 'auto', width: null });
     expect(report.reference).toBe('onnxruntime');
     expect(report.figures.map((f: { tenants: number; mode: string }) => [f.tenants, f.mode])).toEqual(
-      [3, 6].flatMap((n) => modes.map((mode) => [n, mode])),
+      [3, 6].flatMap((n) => ['turn', 'space', 'coalesced'].map((mode) => [n, mode])),
     );
     for (const f of report.figures) {
       const { p50, p99 } = f.milliseconds;
@@ -107,6 +107,30 @@ describe('wideword bench', () => {
     expect(stdout).toMatch(/slowest 2 of \d+ kernels at 3 tenants/);
   });
 
+  it('holds wide words against their plan', () => {
+    const args = [...specs, '--tenants', '2', '--mode', 'coalesced,wide'];
+    const { status, stdout } = bench(...args, '--json');
+    expect(status).toBe(0);
+    const report = JSON.parse(stdout);
+    const [coalesced, wide] = report.figures;
+    expect([coalesced.mode, wide.mode]).toEqual(['coalesced', 'wide']);
+    // Kernels this small leave room for each other: the product runs beside a layer of the networks.
+    expect([coalesced.launches, wide.launches]).toEqual([5, 4]);
+    expect(report.words).toHaveLength(4);
+    expect(report.words.map((w: { slots: number }) => w.slots).sort()).toEqual([4, 4, 4, 6]);
+    for (const w of report.words) {
+      expect(w.predicted).toBeGreaterThan(0);
+      expect(w.measured).toBeGreaterThan(0);
+    }
+    expect(report.notes).toEqual([]);
+    const text = bench(...args, '--top', '2').stdout;
+    expect(text).toMatch(/\n +6 +wide words .* 6 +\d\.\de[-+]\d+\n/);
+    expect(text).toMatch(
+      /slowest 2 of 4 words at 6 tenants \(1 of more than one class\), against their plan/,
+    );
+    expect(text).toMatch(/\nall +18 +[\d.]+ [mµ]s +[\d.]+ [mµ]s +[\d.]+\n/);
+  });
+
   it('prints no number of a run whose outputs are wrong, and fails', () => {
     const wrong = [file('conv.onnx'), '--shape', 'x=1,3,12,12', '--tenants', '1', '--tolerance', '0'];
     const text = bench(...wrong);
@@ -139,7 +163,7 @@ describe('wideword bench', () => {
     ['no tenants', ['mlp', '--tenants', '0'], /expected a whole number from 1, got '0'/],
     ['tenants that are no number', ['mlp', '--tenants', '1,x'], /expected a whole number from 1, got 'x'/],
     ['too many tenants', ['mlp*9', '--tenants', '29'], /261 tenants: .* at most 256$/],
-    ['an unknown mode', ['mlp', '--mode', 'fast'], /no mode 'fast': turn, space, coalesced/],
+    ['an unknown mode', ['mlp', '--mode', 'fast'], /no mode 'fast': turn, space, coalesced, wide/],
     ['words without slots', ['mlp', '--width', '0'], /expected a whole number from 1, got '0'/],
     ['a negative time', ['mlp', '--seconds', '-1'], /expected a number from 0, got '-1'/],
     ['a shape for no file', ['mlp:width=16', '--shape', 'x=1,2'], /no model here has an input 'x'$/],

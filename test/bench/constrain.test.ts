@@ -58,7 +58,7 @@ describe('wideword bench constrain', () => {
       /^mlp:width=512,layers=2, fp16, words of 2 tenants, on host, 2 threads \(host\)\n/,
     );
     expect(stdout).toMatch(/\nkernel +first from +virtual +on 1 +on 3 +on all +within 10 %\n/);
-    expect(stdout).toMatch(/\ngemm_relu +gemm\d* +8( +[\d.]+ [mµ]s){3} +\d \(\d+ %\)\n/);
+    expect(stdout).toMatch(/\ngemm_relu +gemm\d* +8( +[\d.]+ [mµ]s){3} +\d \([\d.]+ %\)\n/);
   });
 
   const misuses: readonly [string, readonly string[], RegExp][] = [

@@ -151,6 +151,38 @@ describe('wideword compile', () => {
   });
 });
 
+describe('wide words', () => {
+  const both = [file('mlp.onnx'), file('conv.onnx')];
+  const tenants = (stdout: string) => JSON.parse(stdout).tenants;
+
+  it('give the outputs that coalesced ones do, from an artefact too', () => {
+    const args = ['--device', 'host', '--rounds', '1', '--json'];
+    const coalesced = wideword('run', ...both, ...args);
+    const wide = wideword('run', ...both, ...args, '--words', 'wide');
+    expect(wide.status).toBe(0);
+    expect(tenants(wide.stdout)).toEqual(tenants(coalesced.stdout));
+    const [a, b] = [coalesced, wide].map(({ stdout }) => JSON.parse(stdout).program.words);
+    expect(b).toBeLessThan(a);
+    expect(wideword('compile', ...both, '-o', file('wide.wwa'), '--words', 'wide').status).toBe(0);
+    const shipped = wideword('run', file('wide.wwa'), ...args, '--words', 'wide');
+    expect(JSON.parse(shipped.stdout)).toMatchObject({ notes: [], program: { compiled: 0, cached: 0 } });
+    expect(tenants(shipped.stdout)).toEqual(tenants(coalesced.stdout));
+  });
+
+  it('are printed, and read back', () => {
+    const dumped = wideword('dump', ...both, '--stage', 'word', '--words', 'wide');
+    expect(dumped.stdout).toMatch(/word @w\d+ generic \(@\w+, @\w+/);
+    writeFileSync(file('wide.ir'), dumped.stdout);
+    expect(wideword('opt', file('wide.ir')).stdout).toBe(dumped.stdout);
+  });
+
+  it('need a kind that there is', () => {
+    const { status, stderr } = wideword('run', file('mlp.onnx'), '--words', 'narrow');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/Allowed choices are coalesced, wide/);
+  });
+});
+
 describe('wideword dump', () => {
   for (const [stage, expected] of Object.entries({
     graph: /%h0: f32\[1,33\] = Gemm\(%x, %w0, %b0\) \{.*\} loc\("fc0"\)/,

@@ -95,3 +95,41 @@ describe('an artefact', () => {
     );
   });
 });
+
+describe('wide words of an artefact', () => {
+  const wideOf = async (file: string) => {
+    const { tenants, tier } = await loadArtefact(file);
+    const program = await device.load(tenants, { tier, words: 'wide' });
+    const { outputs } = await program.run({
+      a: { x: randomTensor('f32', [1, 20], 1) },
+      c: { x: randomTensor('f32', [1, 3, 12, 12], 2) },
+    });
+    program.close();
+    return { program, bits: [outputs.a!.y!, outputs.c!.y!].map(bytesOf) };
+  };
+
+  it('run on the code that was saved for them, and are coalesced where there is none', async () => {
+    const plain = await wideOf(path);
+    expect(plain.program.stats.compiled + plain.program.stats.cached).toBe(0);
+    expect(plain.program.plan.words.every((w) => w.classes.length === 1)).toBe(true);
+    expect(plain.program.plan.notes).toEqual([
+      'some words are narrower than they could be: the artefact has no code for all of their classes',
+    ]);
+
+    const mlp = await compileModel(mlpModel([20, 33, 12]), { name: 'mlp' });
+    const conv = await compileModel(convModel(), { name: 'conv' });
+    const file = join(folder, 'wide.wwa');
+    const tenants = [mlp, mlp, conv].map((model, n) => ({ name: 'abc'[n]!, model }));
+    await saveArtefact(file, tenants, { targets: ['host'], words: 'wide' });
+    const wide = await wideOf(file);
+    expect(wide.program.stats.compiled + wide.program.stats.cached).toBe(0);
+    expect(wide.program.plan.words.some((w) => w.classes.length > 1)).toBe(true);
+    expect(wide.bits).toEqual(plain.bits);
+    // And of one class each, as ever.
+    const artefact = await loadArtefact(file);
+    const coalesced = await device.load(artefact.tenants, { tier: artefact.tier });
+    expect(coalesced.stats).toMatchObject({ compiled: 0, cached: 0 });
+    expect(coalesced.plan.notes).toEqual([]);
+    coalesced.close();
+  });
+});

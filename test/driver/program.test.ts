@@ -48,6 +48,33 @@ describe('a program', () => {
     program.close();
   });
 
+  it('gives the same bits in wide words, and says what it expects of them', async () => {
+    const models = [await mlp(1), await mlp(2, [20, 64, 12]), await compileModel(convModel())];
+    const inputs = [input(1), input(2), { x: randomTensor('f32', [1, 3, 12, 12], 4) }];
+    const tenants = models.map((model, n) => ({ name: `t${n}`, model }));
+    const requests = Object.fromEntries(inputs.map((x, n) => [`t${n}`, x]));
+    for (const tier of ['generic', 'specialised', 'auto'] as const) {
+      const coalesced = await device.load(tenants, { tier });
+      const wide = await device.load(tenants, { tier, words: 'wide' });
+      expect(wide.plan.words.some((w) => w.classes.length > 1)).toBe(true);
+      expect(wide.stats.words).toBeLessThan(coalesced.stats.words);
+      expect(wide.plan.predicted).toHaveLength(wide.stats.words);
+      expect(coalesced.plan.predicted).toBeUndefined();
+      const [a, b] = [await wide.run(requests), await coalesced.run(requests)];
+      for (const { name } of tenants)
+        expect(bytesOf(a.outputs[name]!.y!)).toEqual(bytesOf(b.outputs[name]!.y!));
+      // One tenant of them, and all of them one after another on the same code.
+      const one = await wide.run({ t1: inputs[1]! });
+      expect(bytesOf(one.outputs.t1!.y!)).toEqual(bytesOf(b.outputs.t1!.y!));
+      for (const ms of await wide.time('time-multiplexed', 2)) expect(ms).toBeGreaterThan(0);
+      wide.close();
+      coalesced.close();
+    }
+    await expect(device.load(tenants, { words: 'narrow' as 'wide' })).rejects.toThrow(
+      "no words 'narrow': coalesced, wide",
+    );
+  });
+
   it('is not loaded with a row that would leave its buffers', async () => {
     const model = await mlp(1);
     const compiled = model.compiledFor('host');

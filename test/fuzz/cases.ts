@@ -37,7 +37,15 @@ export const anyCase: fc.Arbitrary<Case> = fc
     ),
     tenants: fc.integer({ min: 1, max: 3 }),
     tier: fc.constantFrom(...tiers),
-    passes: fc.constantFrom('', 'constrain=1', 'constrain=3', 'slice=2', 'constrain=2,slice=3'),
+    passes: fc.constantFrom(
+      '',
+      'constrain=1',
+      'constrain=3',
+      'slice=2',
+      'constrain=2,slice=3',
+      'pack',
+      'pack=auto,slice=2',
+    ),
     seed: fc.nat(9999),
   })
   .map(({ source, ...rest }) => ({ ...source, ...rest }));

@@ -65,7 +65,7 @@ describe('passes keep the meaning', () => {
     });
   }
 
-  it('plan-memory, coalesce, constrain and slice, with slots in any order', () => {
+  it('plan-memory, coalesce, pack, constrain and slice, with slots in any order', () => {
     fc.assert(
       fc.property(
         anyModule(scheduledKernel({ targets: ['sm_90'] })),
@@ -74,6 +74,8 @@ describe('passes keep the meaning', () => {
           'plan-memory=2,coalesce',
           'coalesce=auto,constrain=2',
           'plan-memory=2,coalesce,slice=1',
+          'plan-memory=3,pack=auto',
+          'pack,slice=1',
         ),
         fc.nat(99),
         (module, passes, seed) => {

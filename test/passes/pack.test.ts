@@ -236,7 +236,9 @@ describe('the shape of a word', () => {
   });
 
   it('gives all blocks where there are places for them', () => {
-    expect(shapeWord([load(100, 1), load(32, 3)])).toEqual({ milliseconds: 3 + fixed, blocks: [34, 32] });
+    expect(shapeWord([load(100, 1), load(32, 3)])).toEqual({ milliseconds: 3 + fixed, blocks: [100, 32] });
+    // And where waves of equal blocks come out even.
+    expect(shapeWord([load(264, 1)])).toEqual({ milliseconds: 2 + fixed, blocks: [264] });
   });
 
   it('gives shares with which all end together', () => {
