@@ -97,6 +97,16 @@ export class Engine {
     return { requests, words, slots, slices, rounds, issueMicroseconds };
   }
 
+  /** Whether code is being compiled in the background now. */
+  get isCompiling(): boolean {
+    return this.#jit?.isBusy ?? false;
+  }
+
+  /** What the last request of each tenant, driven or not, left in its outputs. */
+  readOutputs(): { readonly [tenant: string]: Tensors } {
+    return this.program.readOutputs();
+  }
+
   /** Keeps a journal of words from here on, or no longer. It takes memory and time. */
   keepJournal(keep: boolean): void {
     this.loaded.keepJournal(keep);

@@ -76,6 +76,10 @@ export class Jit {
     this.#timer.unref();
   }
 
+  get isBusy(): boolean {
+    return this.#busy;
+  }
+
   stop(): void {
     clearInterval(this.#timer);
   }
