@@ -4,20 +4,22 @@
  * in memory as it does in registers. Both operands are staged through shared memory, several steps of k deep: while
  * one step is multiplied, later ones are on their way.
  *
- * k may be cut into segments, each summed in order by a group of threads of its own; the groups' sums are added in order. So the
- * order of every sum is fixed by the schedule alone.
+ * k may be cut into segments, each summed in order by a group of threads of its own, and these into splits, each summed by a block of its
+ * own; their sums are added in order. So the order of every sum is fixed by the schedule alone.
  */
 import type { Contraction } from '../ir/contraction.ts';
 import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
 import { contractionStaging, mmaSharedBytes, sumParts, sumPitch } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { offsetInM, openTile } from './contraction_tile.ts';
+import { joinSplits, openRange, openSplits, tileNumber } from './mma_splits.ts';
 import { declareShared, StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
 export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   const { tile, warps, stages, segments } = schedule;
-  const c = openTile(w, tile);
+  openSplits(w, schedule);
+  const c = openTile(w, tile, tileNumber(schedule));
   const group = 32 * warps.m * warps.n;
   const [warpM, warpN] = [tile.m / warps.m, tile.n / warps.n];
   const [columns, rows] = [warpM / 8, warpN / 16];
@@ -43,11 +45,7 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   else w.line(`const int thread = (int)threadIdx.x % ${group}, segment = (int)threadIdx.x / ${group};`);
   w.line('const int lane = thread % 32, warp = thread / 32;');
   w.line(`const int warp_m = warp % ${warps.m} * ${warpM}, warp_n = warp / ${warps.m} * ${warpN};`);
-  if (segments === 1) w.line('const int steps = (K + TK - 1) / TK, k_first = 0;');
-  else {
-    w.line(`const int steps = (K + ${segments} * TK - 1) / (${segments} * TK);  // of each segment`);
-    w.line('const int k_first = segment * steps * TK;');
-  }
+  openRange(w, schedule);
   w.line(`float acc[${rows}][${columns}][4] = {};`);
   for (const o of operands) {
     w.line('');
@@ -85,6 +83,7 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
     w.line('stage = stage == STAGES - 1 ? 0 : stage + 1;');
   });
   w.line('');
+  joinSplits(w, schedule);
   writeEpilogue(w, schedule, c);
 }
 

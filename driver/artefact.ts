@@ -21,7 +21,7 @@ import { TuningTable } from './tuning.ts';
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
-const formatVersion = 3;
+const formatVersion = 4;
 const headBytes = magic.length + 4 + 4 + 32;
 const blobAlignment = 64;
 

@@ -29,7 +29,7 @@ export interface Task {
   readonly sizes: readonly number[];
   /** Virtual blocks. */
   readonly blocks: number;
-  /** Inputs, then outputs. */
+  /** Inputs, outputs, scratch (ir/scratch.ts). */
   readonly operands: readonly Place[];
   /** The model's nodes it came from. */
   readonly loc: readonly string[];

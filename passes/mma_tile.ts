@@ -126,7 +126,7 @@ export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSch
       // What passes through registers is on its way for one step, however deep the stages.
       const copied = c.a.vector > 1 && c.b.vector > 1;
       for (const stages of copied ? [4, 3, 2] : [2]) {
-        const s = { skeleton: 'mma', threads, tile, warps, stages, segments } as const;
+        const s = { skeleton: 'mma', threads, tile, warps, stages, segments, splits: 1 } as const;
         if (sharesRows(contractionStaging(c, s)) && mmaSharedBytes(c, s) <= target.mostSharedBytes) yield s;
       }
     }

@@ -62,6 +62,47 @@ __device__ inline void multiply_kept(float (&acc)[FM][4], const unsigned (&left)
   }
 }
 
+// True for all threads of the block that is the last of COUNT to come, and for that one all that the others' threads wrote before they
+// came is there. The counter is zero before the first comes, and again after the last.
+template <int COUNT>
+__device__ inline bool comes_last(unsigned* counter) {
+  fence_device();   // what this thread wrote is there
+  __syncthreads();  // and what the others of its block wrote, before the block counts itself
+  const bool last = __syncthreads_or(threadIdx.x == 0 && atomicInc(counter, COUNT - 1) == COUNT - 1);
+  fence_device();  // what is read from here on is no older than the count
+  return last;
+}
+
+// Puts the sums of the SPLITS blocks of a tile together. Each leaves its own in `partials`, as its THREADS threads hold them; the last to come
+// takes those of all, added in the order of the splits, and only for it is the result true.
+template <int SPLITS, int THREADS, int FM, int FN>
+__device__ inline bool join_splits(float (&acc)[FN][FM][4], float* partials, unsigned* counter, int split) {
+  constexpr int kRow = THREADS * 4, kSplit = FN * FM * kRow;
+  float* const mine = partials + threadIdx.x * 4;
+#pragma unroll
+  for (int j = 0; j < FN; j++) {
+#pragma unroll
+    for (int i = 0; i < FM; i++) leave_floats(mine + split * kSplit + (j * FM + i) * kRow, acc[j][i]);
+  }
+  if (!comes_last<SPLITS>(counter)) return false;
+#pragma unroll
+  for (int j = 0; j < FN; j++) {
+#pragma unroll
+    for (int i = 0; i < FM; i++) {
+      float part[SPLITS][4];
+#pragma unroll
+      for (int s = 0; s < SPLITS; s++) take_floats(part[s], mine + s * kSplit + (j * FM + i) * kRow);
+#pragma unroll
+      for (int c = 0; c < 4; c++) {
+        acc[j][i][c] = part[0][c];
+#pragma unroll
+        for (int s = 1; s < SPLITS; s++) acc[j][i][c] += part[s][c];
+      }
+    }
+  }
+  return true;
+}
+
 // Writes 16 positions of n by 8 FM positions of m to sums[n...][m...].
 template <int FM, int Rows, int Pitch>
 __device__ inline void put_fragments(float (&sums)[Rows][Pitch], const float (&acc)[FM][4], int n, int m, int lane) {

@@ -24,6 +24,9 @@ static unsigned read_number() {
 struct Part { unsigned buffer, offset, bytes; void* own; };
 
 static int run(const Code* codes) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_java_init(8, 1ul << 47);
+#endif
   random_state = read_number();
   const unsigned buffers = read_number();
   char** memory = (char**)calloc(buffers + 1, sizeof *memory);
@@ -71,7 +74,9 @@ static int run(const Code* codes) {
       order[b] = order[at], order[at] = b;
     }
     blockDim_x = code.threads;
+    launch_begin.release();
     for (unsigned b = 0; b < grid; b++) run_block(code.entry, rows, map, order[b], code.threads);
+    launch_end.acquire();
     for (unsigned s = 0; s < slots; s++) {
       for (unsigned n = 0; n < counts[s]; n++) {
         Part& p = parts[s * kMaxOperands + n];
