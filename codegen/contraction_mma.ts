@@ -12,7 +12,7 @@ import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
 import { contractionStaging, mmaSharedBytes, sumParts, sumPitch } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { offsetInM, openTile } from './contraction_tile.ts';
-import { joinSplits, openRange, openSplits, tileNumber } from './mma_splits.ts';
+import { leaveSplits, openRange, openSplits, putSums, tileNumber } from './mma_splits.ts';
 import { declareShared, StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
@@ -83,7 +83,7 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
     w.line('stage = stage == STAGES - 1 ? 0 : stage + 1;');
   });
   w.line('');
-  joinSplits(w, schedule);
+  leaveSplits(w, schedule);
   writeEpilogue(w, schedule, c);
 }
 
@@ -99,14 +99,15 @@ function writeEpilogue(w: KernelWriter, schedule: MmaSchedule, c: Contraction): 
   const warpN = tile.n / warps.n;
   const parts = warpN / 16;
   const atOnce = sumParts(c, schedule);
-  const columns = tile.m / warps.m / 8;
+  const fragments = { rows: parts, columns: tile.m / warps.m / 8 };
+  // What is in registers has places known when the code is compiled.
+  const unroll = schedule.splits === 1 ? '#pragma unroll' : '#pragma unroll 1';
   w.line('// The sums go through shared memory, so that neighbouring threads store neighbouring positions.');
   w.line('copies_wait<0>();');
   w.line('__syncthreads();');
-  const put = (row: string, part: string): void =>
-    w.line(`put_fragments<${columns}>(shared.sums[segment], acc[${part}], ${row}, warp_m, lane);`);
+  const put = (row: string, part: string): void => putSums(w, schedule, fragments, part, row);
   if (atOnce === parts) {
-    w.line('#pragma unroll');
+    w.line(unroll);
     w.block(`for (int part = 0; part < ${parts}; part++)`, () => put('warp_n + part * 16', 'part'));
     w.line('__syncthreads();');
     writeUnits(w, schedule, c, 'n0 + row_n');
@@ -114,9 +115,9 @@ function writeEpilogue(w: KernelWriter, schedule: MmaSchedule, c: Contraction): 
     w.line('__syncthreads();');
     return;
   }
-  w.line('#pragma unroll');
+  w.line(unroll);
   w.block(`for (int first = 0; first < ${parts}; first += ${atOnce})`, () => {
-    w.line('#pragma unroll');
+    w.line(unroll);
     w.block(`for (int part = 0; part < ${atOnce}; part++)`, () => {
       if (parts % atOnce !== 0) w.line(`if (first + part >= ${parts}) break;`);
       put(`warp_n / ${warpN} * ${16 * atOnce} + part * 16`, 'first + part');

@@ -6,6 +6,12 @@
 import type { MmaSchedule } from '../ir/kernel.ts';
 import type { KernelWriter } from './writer.ts';
 
+/** How many fragments of 16 by 8 sums a warp has along n and m. */
+export interface Fragments {
+  readonly rows: number;
+  readonly columns: number;
+}
+
 /** Declares the block's tile and which of the parts of k it sums. The blocks of a tile follow one another (ir/blocks.ts). */
 export function openSplits(w: KernelWriter, { splits }: MmaSchedule): void {
   if (splits === 1) return;
@@ -29,11 +35,29 @@ export function openRange(w: KernelWriter, { segments, splits }: MmaSchedule): v
   w.line(`const int k_first = ${range} * steps * TK;`);
 }
 
-/** After the last step: leaves the block's sums for the others, and goes on with those of all in the block that comes last. */
-export function joinSplits(w: KernelWriter, { tile, threads, segments, splits }: MmaSchedule): void {
+/** After the last step: leaves the block's sums for the one that comes last, which alone goes on. */
+export function leaveSplits(w: KernelWriter, { tile, threads, segments, splits }: MmaSchedule): void {
   if (splits === 1) return;
-  w.line('// The last block of the tile has the sums of all, added in order; the others are done.');
+  w.line("// All blocks of the tile leave their sums; the last one goes on with everybody's.");
   w.line('copies_wait<0>();');
-  const place = `partials + tile * ${splits * segments * tile.m * tile.n}`;
-  w.line(`if (!join_splits<SPLITS, ${threads}>(acc, ${place}, counters + tile, split)) return;`);
+  w.line(`float* const left = partials + tile * SPLITS * ${segments * tile.m * tile.n};`);
+  w.line(`leave_sums<${threads}>(left, split, acc);`);
+  w.line('if (!comes_last<SPLITS>(counters + tile)) return;');
+}
+
+/** Puts 16 rows of a warp's sums into shared memory, from registers or from what was left: those of `part`, from `row` on. */
+export function putSums(
+  w: KernelWriter,
+  s: MmaSchedule,
+  fragments: Fragments,
+  part: string,
+  row: string,
+): void {
+  const place = `${row}, warp_m, lane`;
+  const { rows, columns } = fragments;
+  if (s.splits === 1) w.line(`put_fragments<${columns}>(shared.sums[segment], acc[${part}], ${place});`);
+  else
+    w.line(
+      `put_left_sums<SPLITS, ${s.threads}, ${rows}, ${columns}>(shared.sums[segment], left, ${part}, ${place});`,
+    );
 }
