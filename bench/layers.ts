@@ -175,7 +175,7 @@ async function time(kernel: Kernel, width: number, copies: readonly Operands[][]
 /** Candidates that the estimate gives a chance, at one width or another. */
 function likely(c: Contraction): MmaSchedule[] {
   const all = [...mmaCandidates(c, target)];
-  const estimates = all.map((s) => widths.map((w) => estimateMma(c, s, w)));
+  const estimates = all.map((s) => widths.map((w) => estimateMma(c, s, w, target)));
   const least = widths.map((_, n) => Math.min(...estimates.map((e) => e[n]!)));
   return all.filter((_, i) => estimates[i]!.some((e, n) => e <= 4 * least[n]!));
 }
@@ -221,7 +221,7 @@ for (const layer of layers) {
     [
       ...times.map((t, n) => `${t.toFixed(1)} us ${((layer.flops * widths[n]!) / t / 1e6).toFixed(0)} TF`),
       kernel.schedule.skeleton === 'mma'
-        ? `(est ${widths.map((w) => (estimateMma(c, kernel.schedule as never, w) / 1755).toFixed(1)).join(' ')})`
+        ? `(est ${widths.map((w) => (estimateMma(c, kernel.schedule as never, w, target) / 1755).toFixed(1)).join(' ')})`
         : '',
       formatSchedule(kernel.schedule),
     ].join('  ');

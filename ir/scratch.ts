@@ -20,6 +20,9 @@ export interface Scratch {
 /** A number, or how many tiles of `by` positions a box of indices has. */
 export type ScratchFactor = number | { readonly box: readonly Index[]; readonly by: number };
 
+/** How many operands of scratch memory a kernel has that has any. */
+export const scratchOperands = 2;
+
 /** Floats and counters alike. */
 export const scratchElementBytes = 4;
 

@@ -19,6 +19,8 @@ export interface Target {
   readonly mostSharedBytes: number;
   /** Registers that a thread can name. */
   readonly registers: number;
+  /** How many blocks run at once where one takes all of a multiprocessor: what work is to be spread over. */
+  readonly multiprocessors: number;
 }
 
 const unlimited = Number.POSITIVE_INFINITY;
@@ -33,6 +35,7 @@ export const hostTarget: Target = {
   sharedBytes: unlimited,
   mostSharedBytes: unlimited,
   registers: unlimited,
+  multiprocessors: 1,
 };
 
 /** The same on every GPU that is served (CUDA C++ Programming Guide, technical specifications per compute capability). */
@@ -45,17 +48,23 @@ const cudaLimits = {
   registers: 255,
 };
 
-/** Shared memory that a block can ask for, in KB; the least of them where nothing is said. */
-const mostSharedKb = new Map([
-  [80, 163],
-  [87, 163],
-  [90, 227],
-  [100, 227],
-  [103, 227],
+/**
+ * By compute capability: shared memory that a block can ask for, in KB, and the multiprocessors of the largest data-center GPU of its kind
+ * (A100, A10, L40, H100, B200, B300) or of the only one (Orin).
+ */
+const chips = new Map([
+  [80, { sharedKb: 163, multiprocessors: 108 }],
+  [86, { sharedKb: 99, multiprocessors: 72 }],
+  [87, { sharedKb: 163, multiprocessors: 16 }],
+  [89, { sharedKb: 99, multiprocessors: 142 }],
+  [90, { sharedKb: 227, multiprocessors: 132 }],
+  [100, { sharedKb: 227, multiprocessors: 148 }],
+  [103, { sharedKb: 227, multiprocessors: 148 }],
 ]);
-const leastOfMost = 99;
+/** Of one that is not in the list: the least shared memory. */
+const unknownChip = { sharedKb: 99, multiprocessors: 132 };
 /** What a block can ask for on any target, in bytes. */
-export const mostSharedBytes = Math.max(...mostSharedKb.values()) * 1024;
+export const mostSharedBytes = Math.max(...[...chips.values()].map((c) => c.sharedKb)) * 1024;
 
 /** The CUDA targets that `wideword compile` offers. Others of the form `sm_NN` work too, where NVRTC knows them. */
 export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
@@ -67,6 +76,6 @@ export function targetOf(name: string): Target {
   if (version === undefined || Number(version) < 80) {
     throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
   }
-  const most = (mostSharedKb.get(Number(version)) ?? leastOfMost) * 1024;
-  return { name, kind: 'cuda', ...cudaLimits, mostSharedBytes: most };
+  const { sharedKb, multiprocessors } = chips.get(Number(version)) ?? unknownChip;
+  return { name, kind: 'cuda', ...cudaLimits, mostSharedBytes: sharedKb * 1024, multiprocessors };
 }

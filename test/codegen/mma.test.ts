@@ -149,6 +149,10 @@ const cases: Record<string, Case> = {
     kernel: nhwc({ channels: 16, outChannels: 72, size: [10, 12], kernel: [3, 3], pad: 1, residual: true }),
     schedule: shape(64, 160, 16, [2, 2], 2, 1),
   },
+  'NHWC conv 3x3 in 2 splits, sums put down in rounds': {
+    kernel: nhwc({ channels: 16, outChannels: 72, size: [10, 12], kernel: [3, 3], pad: 1, residual: true }),
+    schedule: shape(64, 160, 16, [2, 2], 2, 1, 2),
+  },
   'conv 1x1, whole steps of 49 pixels': {
     kernel: conv({ channels: 128, outChannels: 40, size: [7, 7], kernel: [1, 1], residual: true }),
   },
