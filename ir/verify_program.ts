@@ -81,7 +81,7 @@ function verifyTask(program: Program, task: Task, target: Target | undefined, sa
     say(task, 'with its sizes the kernel is of another class');
   const buffers = [
     ...[...kernel.inputs, ...kernel.outputs].map((b) => ({ name: `%${b.name}`, bytes: byteSize(b) })),
-    ...scratchOf(kernel).map((s) => ({ name: `its ${s.name}`, bytes: scratchBytes(s) })),
+    ...scratchOf(kernel).map((s) => ({ name: `its scratch of ${s.name}`, bytes: scratchBytes(s) })),
   ];
   if (task.operands.length !== buffers.length)
     say(task, `${task.operands.length} operands, the kernel has ${buffers.length} buffers`);

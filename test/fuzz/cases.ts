@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { linkWithKernels } from '../../driver/device.ts';
 import { SourceModel } from '../../driver/model.ts';
 import { type Item, itemProblems } from '../../ir/item.ts';
+import type { Kernel } from '../../ir/kernel.ts';
 import type { Module } from '../../ir/module.ts';
 import { textsOf } from '../../ir/problem.ts';
 import type { Program } from '../../ir/program.ts';
@@ -13,6 +14,7 @@ import { targetOf } from '../../ir/target.ts';
 import type { Tensor } from '../../ir/tensor.ts';
 import { type TierChoice, tiers } from '../../passes/coalesce.ts';
 import { parsePasses, runPass } from '../../passes/index.ts';
+import { scheduleKernel } from '../../passes/schedule.ts';
 import { anyModule, scheduledKernel } from '../ir/arbitraries.ts';
 import { type GraphCase, graphCase } from './graphs.ts';
 
@@ -25,7 +27,7 @@ export interface Case {
   readonly tier: TierChoice;
   /** Passes that rewrite words. */
   readonly passes: string;
-  /** Picks the inputs, and the order of threads and blocks. */
+  /** Picks the inputs, the order of threads and blocks, and how many blocks share a tile on tensor cores. */
   readonly seed: number;
 }
 
@@ -55,17 +57,27 @@ export function programOf(c: Case, target: string): Program {
   return item.program;
 }
 
-function fromGraph({ tenants, tier }: Case, { lowered, precision }: GraphCase, target: string): Program {
+function fromGraph(c: Case, { lowered, precision }: GraphCase, target: string): Program {
   const model = new SourceModel(lowered, precision);
-  const named = Array.from({ length: tenants }, (_, t) => ({ name: `tenant ${t}`, model }));
-  return linkWithKernels(named, target, tier);
+  const named = Array.from({ length: c.tenants }, (_, t) => ({ name: `tenant ${t}`, model }));
+  return linkWithKernels(named, target, c.tier, {
+    scheduleOf: (kernel) => shared(scheduleKernel(kernel, targetOf(target)), c).schedule,
+  });
 }
 
-function fromModule({ module, tenants, tier }: Case, target: string): Program {
+/** The kernel, if it is one for tensor cores, with tiles that some blocks share in half of the cases: no default does so for small sizes. */
+function shared(kernel: Kernel, { seed }: Case): Kernel {
+  const { schedule } = kernel;
+  if (schedule?.skeleton !== 'mma') return kernel;
+  return { ...kernel, schedule: { ...schedule, splits: [1, 2, 1, 3][seed % 4]! } };
+}
+
+function fromModule(c: Case, target: string): Program {
+  const { module, tenants, tier } = c;
   const own = target !== 'host';
   // Schedules of a case are for CUDA; the host needs those of the host.
   const calls = module.calls.map((call) => {
-    if (own) return call;
+    if (own) return { ...call, kernel: shared(call.kernel, c) };
     const { schedule: _, ...kernel } = call.kernel;
     return { ...call, kernel };
   });
