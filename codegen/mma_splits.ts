@@ -15,12 +15,8 @@ export interface Fragments {
 /** Declares the block's tile and which of the parts of k it sums. The blocks of a tile follow one another (ir/blocks.ts). */
 export function openSplits(w: KernelWriter, { splits }: MmaSchedule): void {
   if (splits === 1) return;
-  const { inputs, outputs } = w.kernel;
-  const first = inputs.length + outputs.length;
   w.line(`constexpr int SPLITS = ${splits};  // blocks that share a tile`);
   w.line('const int tile = (int)block / SPLITS, split = (int)block % SPLITS;');
-  w.line(`float* const partials = (float*)row.operand[${first}];`);
-  w.line(`unsigned* const counters = (unsigned*)row.operand[${first + 1}];`);
 }
 
 /** The number of a block's tile, in C. */
@@ -40,9 +36,13 @@ export function leaveSplits(w: KernelWriter, { tile, threads, segments, splits }
   if (splits === 1) return;
   w.line("// All blocks of the tile leave their sums; the last one goes on with everybody's.");
   w.line('copies_wait<0>();');
-  w.line(`float* const left = partials + tile * SPLITS * ${segments * tile.m * tile.n};`);
+  // Here, not before the loop over k, where they would take registers.
+  const first = w.kernel.inputs.length + w.kernel.outputs.length;
+  w.line(
+    `float* const left = (float*)row.operand[${first}] + tile * SPLITS * ${segments * tile.m * tile.n};`,
+  );
   w.line(`leave_sums<${threads}>(left, split, acc);`);
-  w.line('if (!comes_last<SPLITS>(counters + tile)) return;');
+  w.line(`if (!comes_last<SPLITS>((unsigned*)row.operand[${first + 1}] + tile)) return;`);
 }
 
 /** Puts 16 rows of a warp's sums into shared memory, from registers or from what was left: those of `part`, from `row` on. */

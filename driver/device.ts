@@ -168,9 +168,8 @@ export function linkWithKernels(
   tenants: readonly TenantModel[],
   target: string,
   tier: TierChoice = 'generic',
-  tuning?: Tuning,
 ): IrProgram {
-  const plan = link(tenants, target, tier, undefined, tuning);
+  const plan = link(tenants, target, tier);
   const classes = new Map<string, KernelClass>();
   tenants.forEach(({ model }, n) => {
     const keys = plan.tenants[n]!.model.tasks.flatMap((t) => Object.values(t.classes));

@@ -74,6 +74,10 @@ function verifyOrder(program: Program, word: Word, progress: readonly Progress[]
         `${name} reads %${place.value}, which ${by ? `${by} has written over` : 'is not written before'}`,
       );
     }
+    for (const place of scratch) {
+      const hit = [...outputs, ...scratch].find((other) => other !== place && overlap(other, place));
+      if (hit) say(slot, `${name} has scratch memory %${place.value} where it writes %${hit.value}`);
+    }
     for (const place of [...outputs, ...scratch]) {
       for (const input of inputs)
         if (overlap(place, input))

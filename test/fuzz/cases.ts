@@ -5,7 +5,6 @@ import fc from 'fast-check';
 import { linkWithKernels } from '../../driver/device.ts';
 import { SourceModel } from '../../driver/model.ts';
 import { type Item, itemProblems } from '../../ir/item.ts';
-import type { Kernel } from '../../ir/kernel.ts';
 import type { Module } from '../../ir/module.ts';
 import { textsOf } from '../../ir/problem.ts';
 import type { Program } from '../../ir/program.ts';
@@ -14,9 +13,9 @@ import { targetOf } from '../../ir/target.ts';
 import type { Tensor } from '../../ir/tensor.ts';
 import { type TierChoice, tiers } from '../../passes/coalesce.ts';
 import { parsePasses, runPass } from '../../passes/index.ts';
-import { scheduleKernel } from '../../passes/schedule.ts';
 import { anyModule, scheduledKernel } from '../ir/arbitraries.ts';
 import { type GraphCase, graphCase } from './graphs.ts';
+import { tensorCoreKernel } from './tensor_cores.ts';
 
 export interface Case {
   /** What the interpreter runs: no pass has been over it. */
@@ -27,15 +26,19 @@ export interface Case {
   readonly tier: TierChoice;
   /** Passes that rewrite words. */
   readonly passes: string;
-  /** Picks the inputs, the order of threads and blocks, and how many blocks share a tile on tensor cores. */
+  /** Picks the inputs, and the order of threads and blocks. */
   readonly seed: number;
 }
 
 export const anyCase: fc.Arbitrary<Case> = fc
   .record({
     source: fc.oneof(
-      anyModule(scheduledKernel({ targets: ['sm_90'] })).map((module) => ({ module })),
-      graphCase.map((graph) => ({ module: graph.lowered, graph })),
+      {
+        weight: 2,
+        arbitrary: anyModule(scheduledKernel({ targets: ['sm_90'] })).map((module) => ({ module })),
+      },
+      { weight: 3, arbitrary: graphCase.map((graph) => ({ module: graph.lowered, graph })) },
+      { weight: 2, arbitrary: anyModule(tensorCoreKernel).map((module) => ({ module })) },
     ),
     tenants: fc.integer({ min: 1, max: 3 }),
     tier: fc.constantFrom(...tiers),
@@ -57,27 +60,17 @@ export function programOf(c: Case, target: string): Program {
   return item.program;
 }
 
-function fromGraph(c: Case, { lowered, precision }: GraphCase, target: string): Program {
+function fromGraph({ tenants, tier }: Case, { lowered, precision }: GraphCase, target: string): Program {
   const model = new SourceModel(lowered, precision);
-  const named = Array.from({ length: c.tenants }, (_, t) => ({ name: `tenant ${t}`, model }));
-  return linkWithKernels(named, target, c.tier, {
-    scheduleOf: (kernel) => shared(scheduleKernel(kernel, targetOf(target)), c).schedule,
-  });
+  const named = Array.from({ length: tenants }, (_, t) => ({ name: `tenant ${t}`, model }));
+  return linkWithKernels(named, target, tier);
 }
 
-/** The kernel, if it is one for tensor cores, with tiles that some blocks share in half of the cases: no default does so for small sizes. */
-function shared(kernel: Kernel, { seed }: Case): Kernel {
-  const { schedule } = kernel;
-  if (schedule?.skeleton !== 'mma') return kernel;
-  return { ...kernel, schedule: { ...schedule, splits: [1, 2, 1, 3][seed % 4]! } };
-}
-
-function fromModule(c: Case, target: string): Program {
-  const { module, tenants, tier } = c;
+function fromModule({ module, tenants, tier }: Case, target: string): Program {
   const own = target !== 'host';
   // Schedules of a case are for CUDA; the host needs those of the host.
   const calls = module.calls.map((call) => {
-    if (own) return { ...call, kernel: shared(call.kernel, c) };
+    if (own) return call;
     const { schedule: _, ...kernel } = call.kernel;
     return { ...call, kernel };
   });
