@@ -135,7 +135,7 @@ export class LoadedTenants {
 
 const hasBytes = ({ data }: Transfer): boolean => data.length > 0;
 
-/** Allocates a tenant's buffers and copies its weights. */
+/** Allocates a tenant's buffers and copies its weights. The arena starts out as zeros: scratch memory that keeps them relies on it. */
 function upload(device: NativeDevice, model: CompiledModel): Memory {
   // Neither is ever empty, so that every tenant has an address of its own.
   const weights = device.allocate(Math.max(256, model.weightBytes));
