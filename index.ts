@@ -26,6 +26,8 @@ export {
   type ProgramStats,
   type TimeMode,
 } from './driver/device.ts';
+export { Engine, type EngineStats, type JournalWord, type ServeOptions } from './driver/engine.ts';
+export type { JitEvent, JitOptions } from './driver/jit.ts';
 export type { BlockOptions, KernelBlocks } from './driver/measure_blocks.ts';
 export {
   type CompileOptions,
@@ -42,5 +44,6 @@ export { makeTensor, type Tensor, type TypedArray, tensorOf, toNumbers } from '.
 export { type DType, formatType, type TensorType } from './ir/types.ts';
 export type { Measurement } from './passes/block_time.ts';
 export type { BlockTimes, Together } from './runtime/native.ts';
-export { RequestError, type RoundResult, type Tensors } from './runtime/program.ts';
+export type { RoundResult } from './runtime/program.ts';
+export { RequestError, type Tensors } from './runtime/tenants.ts';
 export { MissingToolchain } from './runtime/toolchain.ts';

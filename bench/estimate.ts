@@ -161,7 +161,7 @@ for (const { kernel } of item.module.calls) {
       );
     continue;
   }
-  const times = widths.map((width) => estimateMma(c, schedule, width) / clocks);
+  const times = widths.map((width) => estimateMma(c, schedule, width, target) / clocks);
   for (const [n, t] of times.entries()) totals[n]! += t;
   const sides = [c.a, c.b].map((o) => `${o.positionFast ? 'p' : 'k'}${o.vector}`).join(' ');
   addRow(

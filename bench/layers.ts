@@ -14,6 +14,7 @@ import { classOf } from '../ir/class.ts';
 import { type Contraction, contractionOf, volume } from '../ir/contraction.ts';
 import type { Kernel, MmaSchedule } from '../ir/kernel.ts';
 import { formatSchedule } from '../ir/print.ts';
+import { scratchBytes, scratchOf } from '../ir/scratch.ts';
 import { targetOf } from '../ir/target.ts';
 import { byteSize, elementCount, type TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
@@ -125,6 +126,13 @@ function filled(type: TensorType): NativeBuffer {
   return buffer;
 }
 
+/** Memory of so many bytes, zeros. */
+function room(bytes: number): Operands[number] {
+  const buffer = device.allocate(bytes);
+  buffers.push(buffer);
+  return { buffer, offset: 0, bytes };
+}
+
 async function build(
   kernel: Kernel,
 ): Promise<{ code: NativeFunction; threads: number; sharedBytes: number }> {
@@ -141,6 +149,7 @@ async function time(kernel: Kernel, width: number, copies: readonly Operands[][]
   const { code, threads, sharedBytes } = await build(kernel);
   const sizes = classOf(kernel, options.tier).sizes.values;
   const blocks = virtualBlocks(kernel);
+  const scratch = Array.from({ length: width }, () => scratchOf(kernel).map((s) => room(scratchBytes(s))));
   const words = copies.map((tenants) => ({
     code,
     threads,
@@ -151,7 +160,7 @@ async function time(kernel: Kernel, width: number, copies: readonly Operands[][]
       begin: 0,
       end: blocks,
       blocks,
-      operands,
+      operands: [...operands, ...scratch[tenant]!],
       sizes: options.tier === 'generic' ? sizes : [],
     })),
   }));
@@ -166,7 +175,7 @@ async function time(kernel: Kernel, width: number, copies: readonly Operands[][]
 /** Candidates that the estimate gives a chance, at one width or another. */
 function likely(c: Contraction): MmaSchedule[] {
   const all = [...mmaCandidates(c, target)];
-  const estimates = all.map((s) => widths.map((w) => estimateMma(c, s, w)));
+  const estimates = all.map((s) => widths.map((w) => estimateMma(c, s, w, target)));
   const least = widths.map((_, n) => Math.min(...estimates.map((e) => e[n]!)));
   return all.filter((_, i) => estimates[i]!.some((e, n) => e <= 4 * least[n]!));
 }
@@ -212,7 +221,7 @@ for (const layer of layers) {
     [
       ...times.map((t, n) => `${t.toFixed(1)} us ${((layer.flops * widths[n]!) / t / 1e6).toFixed(0)} TF`),
       kernel.schedule.skeleton === 'mma'
-        ? `(est ${widths.map((w) => (estimateMma(c, kernel.schedule as never, w) / 1755).toFixed(1)).join(' ')})`
+        ? `(est ${widths.map((w) => (estimateMma(c, kernel.schedule as never, w, target) / 1755).toFixed(1)).join(' ')})`
         : '',
       formatSchedule(kernel.schedule),
     ].join('  ');

@@ -9,6 +9,7 @@ import { wordKinds } from '../driver/plan.ts';
 import { cudaTargets } from '../ir/target.ts';
 import { generated } from '../models/index.ts';
 import { benchConstrain } from './bench/constrain.ts';
+import { benchServe } from './bench/serve.ts';
 import { bench, parseModes } from './bench.ts';
 import { compile } from './compile.ts';
 import { doctor } from './doctor.ts';
@@ -54,6 +55,15 @@ const positiveNumber = parser<number>((text) => {
   if (!(n >= 0)) throw new InputError(`expected a number from 0, got '${text}'`);
   return n;
 });
+
+/** Parts of something, above 0. */
+const parts = parser<number[]>((text) =>
+  text.split(',').map((part) => {
+    const n = Number(part);
+    if (!(n > 0 && n <= 10)) throw new InputError(`expected parts above 0, such as 0.6, got '${part}'`);
+    return n;
+  }),
+);
 
 const precision = () =>
   new Option('--precision <p>', 'of weights and activations (default: fp32)').choices(['fp32', 'fp16']);
@@ -261,6 +271,50 @@ benchCommand
   )
   .action(async (model, options) => {
     exitCode = await benchConstrain(model, options);
+  });
+
+benchCommand
+  .command('serve')
+  .description('measure requests that arrive at random times, through the issue engine')
+  .argument(
+    '<model...>',
+    'as for bench: generated models (mlp:width=64 with other sizes) or ONNX files; mlp*8 is eight of them',
+  )
+  .option('--tenants <n>', 'how many times the list of models, each a tenant of its own', integer, 4)
+  .option(
+    '--load <list>',
+    'parts of the throughput of a captured program at which requests arrive',
+    parts,
+    [0.3, 0.6, 0.8],
+  )
+  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
+  .addOption(precision().default('fp32'))
+  .addOption(tier('generic'))
+  .addOption(tuning())
+  .option(
+    '--stretch <n>',
+    'how many times as long as its first request needs by itself a word may take (default: 4)',
+    positiveNumber,
+  )
+  .option('--bound <ms>', 'what no word may be planned to take longer than', positiveNumber)
+  .option('--no-jit', 'compile nothing in the background')
+  .option('--seconds <s>', 'for each measurement', positiveNumber, 2)
+  .addOption(shapes())
+  .option(
+    '--tolerance <t>',
+    'largest error allowed, relative to the largest expected value (default: 1e-4, or 1e-2 for half floats)',
+    positiveNumber,
+  )
+  .option('--seed <n>', 'of weights, inputs and arrivals', integer, 1)
+  .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
+  .option('--json', 'print one JSON object', false)
+  .option('--plot <file>', 'write latency against load as SVG')
+  .addHelpText(
+    'after',
+    '\nExample:\n  $ wideword bench serve resnet50 --tenants 16 --precision fp16 --load 0.6',
+  )
+  .action(async (models, options) => {
+    exitCode = await benchServe(models, options);
   });
 
 command

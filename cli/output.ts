@@ -10,7 +10,7 @@ import type { Progress } from '../driver/code.ts';
 export { median } from '../driver/kernel_timer.ts';
 
 import { CacheError } from '../runtime/cache.ts';
-import { RequestError } from '../runtime/program.ts';
+import { RequestError } from '../runtime/tenants.ts';
 import { MissingToolchain } from '../runtime/toolchain.ts';
 
 /** Exit codes: the input or its use was at fault; or the work itself failed. */

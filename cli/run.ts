@@ -9,7 +9,7 @@ import { type Comparison, compare } from '../ir/compare.ts';
 import { randomInput } from '../ir/random.ts';
 import { formatType } from '../ir/types.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
-import type { Tensors } from '../runtime/program.ts';
+import type { Tensors } from '../runtime/tenants.ts';
 import { interpretTexts } from './interpret.ts';
 import { exitCodes, formatMs, median, progressBar, table } from './output.ts';
 import { type CliTenant, readTenants, type Shapes } from './tenants.ts';

@@ -9,7 +9,7 @@ import { type Model, readModelFile } from '../driver/model.ts';
 import { tolerances } from '../ir/compare.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { formatType, sameShape } from '../ir/types.ts';
-import type { Tensors } from '../runtime/program.ts';
+import type { Tensors } from '../runtime/tenants.ts';
 
 interface NamedTensor {
   readonly name: string;

@@ -4,20 +4,22 @@
  * in memory as it does in registers. Both operands are staged through shared memory, several steps of k deep: while
  * one step is multiplied, later ones are on their way.
  *
- * k may be cut into segments, each summed in order by a group of threads of its own; the groups' sums are added in order. So the
- * order of every sum is fixed by the schedule alone.
+ * k may be cut into segments, each summed in order by a group of threads of its own, and these into splits, each summed by a block of its
+ * own; their sums are added in order. So the order of every sum is fixed by the schedule alone.
  */
 import type { Contraction } from '../ir/contraction.ts';
 import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
 import { contractionStaging, sumParts, sumPitch } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { offsetInM, openTile } from './contraction_tile.ts';
+import { leaveSplits, openRange, openSplits, putSums, tileNumber } from './mma_splits.ts';
 import { StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
 export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   const { tile, warps, stages, segments } = schedule;
-  const c = openTile(w, tile);
+  openSplits(w, schedule);
+  const c = openTile(w, tile, tileNumber(schedule));
   const group = 32 * warps.m * warps.n;
   const [warpM, warpN] = [tile.m / warps.m, tile.n / warps.n];
   const [columns, rows] = [warpM / 8, warpN / 16];
@@ -43,11 +45,7 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   else w.line(`const int thread = (int)threadIdx.x % ${group}, segment = (int)threadIdx.x / ${group};`);
   w.line('const int lane = thread % 32, warp = thread / 32;');
   w.line(`const int warp_m = warp % ${warps.m} * ${warpM}, warp_n = warp / ${warps.m} * ${warpN};`);
-  if (segments === 1) w.line('const int steps = (K + TK - 1) / TK, k_first = 0;');
-  else {
-    w.line(`const int steps = (K + ${segments} * TK - 1) / (${segments} * TK);  // of each segment`);
-    w.line('const int k_first = segment * steps * TK;');
-  }
+  openRange(w, schedule);
   w.line(`float acc[${rows}][${columns}][4] = {};`);
   for (const o of operands) {
     w.line('');
@@ -85,6 +83,7 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
     w.line('stage = stage == STAGES - 1 ? 0 : stage + 1;');
   });
   w.line('');
+  leaveSplits(w, schedule);
   writeEpilogue(w, schedule, c);
 }
 
@@ -100,14 +99,15 @@ function writeEpilogue(w: KernelWriter, schedule: MmaSchedule, c: Contraction): 
   const warpN = tile.n / warps.n;
   const parts = warpN / 16;
   const atOnce = sumParts(c, schedule);
-  const columns = tile.m / warps.m / 8;
+  const fragments = { rows: parts, columns: tile.m / warps.m / 8 };
+  // What is in registers has places known when the code is compiled.
+  const unroll = schedule.splits === 1 ? '#pragma unroll' : '#pragma unroll 1';
   w.line('// The sums go through shared memory, so that neighbouring threads store neighbouring positions.');
   w.line('copies_wait<0>();');
   w.line('__syncthreads();');
-  const put = (row: string, part: string): void =>
-    w.line(`put_fragments<${columns}>(shared.sums[segment], acc[${part}], ${row}, warp_m, lane);`);
+  const put = (row: string, part: string): void => putSums(w, schedule, fragments, part, row);
   if (atOnce === parts) {
-    w.line('#pragma unroll');
+    w.line(unroll);
     w.block(`for (int part = 0; part < ${parts}; part++)`, () => put('warp_n + part * 16', 'part'));
     w.line('__syncthreads();');
     writeUnits(w, schedule, c, 'n0 + row_n');
@@ -115,9 +115,9 @@ function writeEpilogue(w: KernelWriter, schedule: MmaSchedule, c: Contraction): 
     w.line('__syncthreads();');
     return;
   }
-  w.line('#pragma unroll');
+  w.line(unroll);
   w.block(`for (int first = 0; first < ${parts}; first += ${atOnce})`, () => {
-    w.line('#pragma unroll');
+    w.line(unroll);
     w.block(`for (int part = 0; part < ${atOnce}; part++)`, () => {
       if (parts % atOnce !== 0) w.line(`if (first + part >= ${parts}) break;`);
       put(`warp_n / ${warpN} * ${16 * atOnce} + part * 16`, 'first + part');

@@ -13,18 +13,21 @@ export interface Tile {
   readonly k: number;
 }
 
-/** Writes where the block's tile begins: `m0`, `n0` and the batch indices; with the sizes `M`, `N`, `K` and `TM`, `TN`, `TK`. */
-export function openTile(w: KernelWriter, tile: Tile): Contraction {
+/**
+ * Writes where the block's tile begins: `m0`, `n0` and the batch indices; with the sizes `M`, `N`, `K` and `TM`, `TN`, `TK`.
+ * @param number which tile it is, in C.
+ */
+export function openTile(w: KernelWriter, tile: Tile, number = '(int)block'): Contraction {
   const c = contractionOf(w.kernel);
   if (!c) throw new Error(`kernel ${w.kernel.name} is not a contraction`);
   w.prologue();
   w.line(`constexpr int TM = ${tile.m}, TN = ${tile.n}, TK = ${tile.k};`);
   w.line(`const int M = ${w.volume(c.m)}, N = ${w.volume(c.n)}, K = ${w.volume(c.k)};`);
   w.line('const int m_tiles = (M + TM - 1) / TM, n_tiles = (N + TN - 1) / TN;');
-  w.line('const int m0 = (int)block % m_tiles * TM;');
-  w.line('const int n0 = (int)block / m_tiles % n_tiles * TN;');
+  w.line(`const int m0 = ${number} % m_tiles * TM;`);
+  w.line(`const int n0 = ${number} / m_tiles % n_tiles * TN;`);
   if (c.batch.length > 0) {
-    w.line('const int batch = (int)block / (m_tiles * n_tiles);');
+    w.line(`const int batch = ${number} / (m_tiles * n_tiles);`);
     w.unflatten('batch', c.batch);
   }
   return c;

@@ -3,13 +3,16 @@
  */
 import { availableParallelism } from 'node:os';
 import { InputError } from '../compiler/errors.ts';
-import type { Word } from '../ir/program.ts';
+import type { Tenant, Word } from '../ir/program.ts';
 import { type TierChoice, tiers, timeMultiplexed } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
+import { type EngineCode, type EngineOptions, LoadedEngine } from '../runtime/engine.ts';
 import { loadNative, type NativeDevice, type NativeFunction, type Together } from '../runtime/native.ts';
-import { type LoadedCode, LoadedProgram, type RoundResult, type Tensors } from '../runtime/program.ts';
+import { type LoadedCode, LoadedProgram, type RoundResult } from '../runtime/program.ts';
+import type { Tensors } from '../runtime/tenants.ts';
 import { BlockTable } from './block_table.ts';
 import { type CodeProgress, type CodeResult, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
+import { Engine, type ServeOptions } from './engine.ts';
 import { type BlockOptions, type KernelBlocks, measureBlocks } from './measure_blocks.ts';
 import type { Model } from './model.ts';
 import { link, type Plan, type WordKind, wordKinds } from './plan.ts';
@@ -64,6 +67,7 @@ export async function openDevice(kind: DeviceKind = 'auto', options: DeviceOptio
 /** An open device. Programs loaded on it are independent: loading or closing one never disturbs another. */
 export class Device {
   readonly #programs = new Set<Program>();
+  readonly #engines = new Set<Engine>();
   /** Code that some program still uses, by where it is cached: programs of the same kernels share it. */
   readonly #functions = new Map<string, WeakRef<NativeFunction>>();
 
@@ -113,18 +117,70 @@ export class Device {
       ...(width !== undefined && { width }),
       ...(words && { words }),
     });
-    const result = await prepareCode(plan.words, tenants, this.target, this.cache, options.onProgress);
-    const code = new Map<string, LoadedCode>();
-    for (const ready of result.code) {
-      const { key, launch } = ready;
-      code.set(key, { code: await this.#loaded(ready), launch });
-    }
+    const { code, result } = await this.#codeOf(plan.words, tenants, options.onProgress);
     const kernelsLowered = tenants.reduce((n, t) => n + t.model.kernelsLowered, 0);
     const program = new Program(this.native, plan, code, result, kernelsLowered, () =>
       this.#programs.delete(program),
     );
     this.#programs.add(program);
     return program;
+  }
+
+  /**
+   * Loads tenants to be served one request at a time, whenever requests arrive. Takes what `load` takes, and throws what it throws; also
+   * RangeError for options out of range, and for a weight of a tenant that is not there.
+   */
+  async serve(tenants: readonly TenantModel[], options: ServeOptions = {}): Promise<Engine> {
+    const host = this.kind === 'host';
+    const { weights = {}, stretch = 4, boundMilliseconds = host ? 20 : 1, rounds = true } = options;
+    const names = new Set(tenants.map((t) => t.name));
+    for (const [name, weight] of Object.entries(weights)) {
+      if (!names.has(name)) throw new RangeError(`a weight for '${name}', which is no tenant`);
+      if (!(weight >= 1e-6 && weight <= 1e6))
+        throw new RangeError(`the weight of '${name}' must be from 1e-6 to 1e6, not ${weight}`);
+    }
+    if (!(stretch >= 1)) throw new RangeError(`stretch must be at least 1, not ${stretch}`);
+    if (!(boundMilliseconds > 0))
+      throw new RangeError(`boundMilliseconds must be positive, not ${boundMilliseconds}`);
+    const program = await this.load(tenants, options);
+    try {
+      const blocks = this.#blockTable();
+      const linked = program.plan.tenants;
+      const { code } = await this.#codeOf(singleWords(linked, options.tier), tenants, options.onProgress);
+      const loaded = program.engine(
+        [...code].map(([key, c]) => ({ ...c, classes: [key] })),
+        {
+          weights: linked.map((t) => weights[t.name] ?? 1),
+          boundMilliseconds,
+          stretch,
+          // On the host a word is over when its launch is.
+          ahead: host ? 1 : 2,
+          rounds,
+          blockMilliseconds: (task) => blocks.timeOf(task, 'generic').curve.round,
+          launchMilliseconds: host ? 4e-3 : 2e-3,
+        },
+      );
+      const classes = loaded.classes.map(({ specialised, generic, task }) => ({
+        specialised,
+        generic,
+        name: task.name,
+      }));
+      const models = [...new Set(tenants.map((t) => t.model))];
+      const add = async (keys: readonly string[]): Promise<void> => {
+        const word: Word = { tier: 'generic', classes: keys, slots: [] };
+        const fused = await this.#codeOf(
+          [word],
+          models.map((model) => ({ name: model.name, model })),
+        );
+        for (const c of fused.code.values()) loaded.addCode({ ...c, classes: keys }, fusedFactor);
+      };
+      const engine = new Engine(loaded, program, classes, add, options, () => this.#engines.delete(engine));
+      this.#engines.add(engine);
+      return engine;
+    } catch (error) {
+      program.close();
+      throw error;
+    }
   }
 
   /**
@@ -166,6 +222,21 @@ export class Device {
     return measureBlocks(this.native, models, this.cache, table, this.#blockTable(), options);
   }
 
+  /** Makes the code of words ready and loads it; by `codeKey`. */
+  async #codeOf(
+    words: readonly Word[],
+    tenants: readonly TenantModel[],
+    onProgress?: (p: CodeProgress) => void,
+  ): Promise<{ code: Map<string, LoadedCode>; result: CodeResult }> {
+    const result = await prepareCode(words, tenants, this.target, this.cache, onProgress);
+    const code = new Map<string, LoadedCode>();
+    for (const ready of result.code) {
+      const { key, launch } = ready;
+      code.set(key, { code: await this.#loaded(ready), launch });
+    }
+    return { code, result };
+  }
+
   #tuningTable(): TuningTable {
     return new TuningTable(this.cache.dir, this.target, tunedDevice(this.native));
   }
@@ -189,11 +260,22 @@ export class Device {
     return image ?? CodeCache.read(path!);
   }
 
-  /** Closes the device and every program on it. */
+  /** Closes the device and every program and engine on it. */
   close(): void {
+    for (const engine of [...this.#engines]) engine.close();
     for (const program of [...this.#programs]) program.close();
     this.native.close();
   }
+}
+
+/** What blocks of fused code take, against code of their own, until it has been measured: they may have fewer neighbours. */
+const fusedFactor = 1.05;
+
+/** A word for each class of the tenants' tasks by itself, without slots. */
+function singleWords(tenants: readonly Tenant[], tier: TierChoice = 'generic'): Word[] {
+  const grouping = tier === 'specialised' ? 'specialised' : 'generic';
+  const keys = new Set(tenants.flatMap((t) => t.model.tasks.map((task) => task.classes[grouping])));
+  return [...keys].map((key) => ({ tier: grouping, classes: [key], slots: [] }));
 }
 
 export interface ProgramStats {
@@ -218,7 +300,7 @@ export class Program {
   readonly #loaded: LoadedProgram;
 
   constructor(
-    native: NativeDevice,
+    private readonly native: NativeDevice,
     readonly plan: Plan,
     code: ReadonlyMap<string, LoadedCode>,
     ready: CodeResult,
@@ -236,6 +318,11 @@ export class Program {
       cached,
       shipped,
     };
+  }
+
+  /** An engine that serves this program's tenants; the program is then the engine's. */
+  engine(codes: readonly EngineCode[], options: EngineOptions): LoadedEngine {
+    return new LoadedEngine(this.native, this.#loaded, codes, options);
   }
 
   /** One round of the given tenants' requests; the other tenants' blocks are idle. Throws RequestError for one that does not fit. */

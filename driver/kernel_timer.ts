@@ -9,6 +9,7 @@ import { classOf, type Tier } from '../ir/class.ts';
 import { compare, tolerances } from '../ir/compare.ts';
 import type { Buffer, Kernel, Schedule } from '../ir/kernel.ts';
 import { randomInput } from '../ir/random.ts';
+import { scratchBytes, scratchOf } from '../ir/scratch.ts';
 import { bytesOf, makeTensor, type Tensor } from '../ir/tensor.ts';
 import { byteSize } from '../ir/types.ts';
 import type {
@@ -42,6 +43,8 @@ export class KernelTimer {
   /** Operands of each copy, of each tenant. */
   readonly #operands: readonly (readonly (readonly Operand[])[])[];
   readonly #outputs: readonly (readonly NativeBuffer[])[];
+  /** Of each tenant, by which of its operands and its bytes: candidates need different ones, and take turns with those they share. */
+  readonly #scratch = new Map<string, Operand>();
 
   /**
    * @param isConstant of each input of the kernel, whether it is a weight.
@@ -128,18 +131,21 @@ export class KernelTimer {
     const end = virtualBlocks(scheduled);
     const sizes = classOf(scheduled, this.tier).sizes.values;
     const { threads, sharedBytes } = launch;
+    const scratch = everyone(width).map((tenant) =>
+      scratchOf(scheduled).map((s) => this.#scratchOf(tenant, s.name, scratchBytes(s))),
+    );
     const words = this.#operands.map(
       (tenants): NativeWord => ({
         code,
         threads,
         sharedBytes,
-        slots: tenants.slice(0, width).map((operands, tenant) => ({
+        slots: tenants.slice(0, width).map((own, tenant) => ({
           tenant,
           body: 0,
           begin: 0,
           end,
           blocks: Math.min(blocks ?? end, end),
-          operands,
+          operands: [...own, ...scratch[tenant]!],
           sizes,
         })),
       }),
@@ -147,8 +153,19 @@ export class KernelTimer {
     return this.device.createProgram(words);
   }
 
+  /** Zeros at first, as all new memory; the kernels keep them where it matters. */
+  #scratchOf(tenant: number, name: string, bytes: number): Operand {
+    const key = `${tenant} ${name} ${bytes}`;
+    let found = this.#scratch.get(key);
+    if (!found) this.#scratch.set(key, (found = this.#allocateBytes(bytes)));
+    return found;
+  }
+
   #allocate(b: Buffer, data?: Uint8Array): Operand {
-    const bytes = byteSize(b);
+    return this.#allocateBytes(byteSize(b), data);
+  }
+
+  #allocateBytes(bytes: number, data?: Uint8Array): Operand {
     const buffer = this.device.allocate(Math.max(16, bytes));
     this.#buffers.push(buffer);
     if (data) this.device.write({ buffer, offset: 0, data });

@@ -14,21 +14,18 @@ export const reductionPointsPerBlock = (s: ReductionSchedule): number => s.threa
 /** How many virtual blocks a scheduled kernel has. */
 export const virtualBlocks = (kernel: Kernel): number => intervalOf(blockOf(kernel)).max + 1;
 
-/** The virtual block that computes a point, in the indices of the kernel's domain. */
+/**
+ * The virtual block that computes a point, in the indices of the kernel's domain. Of the blocks that share a tile, which follow one another,
+ * it is the last: once all up to it have run, in whatever order and over however many words, the tile is there.
+ */
 export function blockOf(kernel: Kernel): Affine {
   const { schedule } = kernel;
   if (!schedule) throw new Error(`kernel ${kernel.name} has no schedule: run the schedule pass first`);
   return match(schedule)
     .with({ skeleton: 'map' }, (s) => floordiv(flat(kernel.domain), mapPointsPerBlock(s)))
     .with({ skeleton: 'reduction' }, (s) => floordiv(flat(kernel.domain), reductionPointsPerBlock(s)))
-    .with({ skeleton: 'contraction' }, { skeleton: 'mma' }, ({ tile }) => {
-      const c = contractionOf(kernel);
-      if (!c) throw new Error(`kernel ${kernel.name} is not a contraction`);
-      const mTiles = Math.ceil(volume(c.m) / tile.m);
-      const nTiles = Math.ceil(volume(c.n) / tile.n);
-      const rows = add(floordiv(flat(c.n), tile.n), mul(flat(c.batch), nTiles));
-      return add(floordiv(flat(c.m), tile.m), mul(rows, mTiles));
-    })
+    .with({ skeleton: 'contraction' }, ({ tile }) => tileOf(kernel, tile))
+    .with({ skeleton: 'mma' }, ({ tile, splits }) => add(mul(tileOf(kernel, tile), splits), splits - 1))
     .with({ skeleton: 'attention' }, ({ tile }) => {
       const a = attentionOf(kernel);
       if (!a) throw new Error(`kernel ${kernel.name} is not attention`);
@@ -36,6 +33,16 @@ export function blockOf(kernel: Kernel): Affine {
       return add(floordiv(flat(a.query), tile.queries), mul(flat(a.batch), tiles));
     })
     .exhaustive();
+}
+
+/** The tile of a contraction that a point lies in. */
+function tileOf(kernel: Kernel, tile: { readonly m: number; readonly n: number }): Affine {
+  const c = contractionOf(kernel);
+  if (!c) throw new Error(`kernel ${kernel.name} is not a contraction`);
+  const mTiles = Math.ceil(volume(c.m) / tile.m);
+  const nTiles = Math.ceil(volume(c.n) / tile.n);
+  const rows = add(floordiv(flat(c.n), tile.n), mul(flat(c.batch), nTiles));
+  return add(floordiv(flat(c.m), tile.m), mul(rows, mTiles));
 }
 
 /** The place in row-major order of a box of indices. */

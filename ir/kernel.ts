@@ -124,9 +124,10 @@ export interface ContractionSchedule {
 }
 
 /**
- * A contraction of 16-bit floats on tensor cores. A tile of m by n outputs a block; k is cut into `segments` ranges, each summed in order
- * by a group of threads of its own, and their sums are added in order. A group's warps share out the tile; its operands are
- * staged through shared memory, k at a time, `stages` deep.
+ * A contraction of 16-bit floats on tensor cores, in tiles of m by n outputs. k is cut into `segments` ranges, each for a group of threads
+ * of its own, and each of these into `splits` parts, each for a block of its own. A part is summed in order from zero, the parts of a
+ * segment are added in order, then the segments. A group's warps share out the tile; its operands are staged through shared memory, k at
+ * a time, `stages` deep.
  */
 export interface MmaSchedule {
   readonly skeleton: 'mma';
@@ -136,6 +137,7 @@ export interface MmaSchedule {
   readonly warps: { readonly m: number; readonly n: number };
   readonly stages: number;
   readonly segments: number;
+  readonly splits: number;
 }
 
 /**

@@ -35,6 +35,7 @@ export const keywords = [
   'range',
   'reduce',
   'schedule',
+  'scratch',
   'sizes',
   'slot',
   'specialised',

@@ -84,9 +84,12 @@ function printModel(
       const c = classOf(task);
       const sizes = c.tier === 'generic' && task.sizes.length > 0 ? ` sizes (${task.sizes.join(', ')})` : '';
       const inputs = task.operands.slice(0, c.kernel.inputs.length);
-      const outputs = task.operands.slice(c.kernel.inputs.length);
+      const buffers = c.kernel.inputs.length + c.kernel.outputs.length;
+      const outputs = task.operands.slice(c.kernel.inputs.length, buffers);
+      const parts = task.operands.slice(buffers);
+      const scratch = parts.length > 0 ? ` scratch ${values(parts)}` : '';
       const loc = task.loc.length > 0 ? ` ${formatLoc(task.loc)}` : '';
-      const run = `blocks ${task.blocks} ${values(inputs)} -> ${values(outputs)}`;
+      const run = `blocks ${task.blocks} ${values(inputs)} -> ${values(outputs)}${scratch}`;
       return `task ${n} ${quote(task.name)} ${classSymbol(c)}${sizes} ${run}${loc}`;
     }),
   ];

@@ -32,7 +32,7 @@ export interface Task {
   readonly blocks: number;
   /** What it takes, as far as its kernel says. */
   readonly work: Work;
-  /** Inputs, then outputs. */
+  /** Inputs, outputs, scratch (ir/scratch.ts). */
   readonly operands: readonly Place[];
   /** The model's nodes it came from. */
   readonly loc: readonly string[];

@@ -7,6 +7,7 @@ import { type Affine, type Atom, type Index, intervalOf, isQuotient } from './af
 import { provedInside } from './bounds.ts';
 import type { KernelClass } from './class.ts';
 import type { Buffer, Load } from './kernel.ts';
+import { scratchElementBytes, scratchOf } from './scratch.ts';
 import { dtypes } from './types.ts';
 import { loadsIn } from './walk.ts';
 
@@ -27,17 +28,20 @@ export interface SizeLaw {
   readonly atLeast0: SizeExpr;
 }
 
-/** A buffer's extents: each a size of the row, or a constant. */
+/** How many elements an operand has: the product of extents, each a size of the row, a constant, or (of scratch memory) a number of tiles. */
 export interface OperandShape {
-  readonly dims: readonly ({ readonly size: number } | number)[];
+  readonly dims: readonly (Extent | Tiles)[];
   readonly elementBytes: number;
 }
+type Extent = { readonly size: number } | number;
+/** How many tiles of `by` positions a box of these extents has. */
+type Tiles = { readonly box: readonly Extent[]; readonly by: number };
 
 export interface RowContract {
   /** How many sizes a row has, each between 1 and 2^31 - 1. */
   readonly sizes: number;
   readonly laws: readonly SizeLaw[];
-  /** Inputs, then outputs. */
+  /** Inputs, outputs, scratch. */
   readonly operands: readonly OperandShape[];
 }
 
@@ -65,16 +69,23 @@ export function rowContract({ kernel, sizes }: KernelClass): RowContract {
     });
   loadsIn(kernel.stores.map((s) => s.value)).forEach(access);
   for (const store of kernel.stores) store.at.forEach((a, d) => inside(store.buffer, d, a));
+  const extent = (slot: number | undefined, own: number): Extent =>
+    slot === undefined ? own : { size: slot };
   return {
     sizes: sizes.values.length,
     laws: [...laws.values()],
-    operands: [...kernel.inputs, ...kernel.outputs].map((b) => ({
-      dims: b.shape.map((extent, d) => {
-        const slot = sizes.ofDim(b, d);
-        return slot === undefined ? extent : { size: slot };
-      }),
-      elementBytes: dtypes[b.dtype].bytes,
-    })),
+    operands: [
+      ...[...kernel.inputs, ...kernel.outputs].map((b) => ({
+        dims: b.shape.map((own, d) => extent(sizes.ofDim(b, d), own)),
+        elementBytes: dtypes[b.dtype].bytes,
+      })),
+      ...scratchOf(kernel).map(({ factors }) => ({
+        dims: factors.map((f) =>
+          typeof f === 'number' ? f : { ...f, box: f.box.map((i) => extent(slotOf(i), i.extent)) },
+        ),
+        elementBytes: scratchElementBytes,
+      })),
+    ],
   };
 }
 
@@ -91,12 +102,18 @@ export function breachOf(
   if (broken) return `with sizes ${sizes.join(', ')} ${broken.what} is not inside`;
   if (bytes.length !== operands.length) return `it has ${bytes.length} operands, not ${operands.length}`;
   for (const [n, { dims, elementBytes }] of operands.entries()) {
-    const elements = dims.reduce<number>((p, d) => p * (typeof d === 'number' ? d : sizes[d.size]!), 1);
+    const elements = dims.reduce<number>((product, d) => product * lengthOf(d, sizes), 1);
     if (elements > mostInt) return `operand ${n} has ${elements} elements, more than offsets reach`;
     if (elements * elementBytes !== bytes[n])
       return `operand ${n} takes ${elements * elementBytes} bytes, its place has ${bytes[n]}`;
   }
   return undefined;
+}
+
+function lengthOf(d: Extent | Tiles, sizes: readonly number[]): number {
+  if (typeof d === 'number') return d;
+  if ('size' in d) return sizes[d.size]!;
+  return Math.ceil(d.box.reduce<number>((product, e) => product * lengthOf(e, sizes), 1) / d.by);
 }
 
 const constant = (value: number): SizeExpr => ({ constant: value, terms: [] });

@@ -56,7 +56,10 @@ const cudaLimits = {
   registers: 255,
 };
 
-/** What differs between GPUs: shared memory of a multiprocessor in KB, its threads and blocks, and how many a usual device has. */
+/**
+ * What differs between GPUs: shared memory of a multiprocessor in KB, its threads and blocks; and how many the largest data-center GPU of its
+ * kind has (A100, A10, L40, H100, B200, B300), or the only one (Orin).
+ */
 interface Generation {
   readonly sharedKb: number;
   readonly threads: number;
@@ -65,15 +68,15 @@ interface Generation {
 }
 const generations = new Map<number, Generation>([
   [80, { sharedKb: 164, threads: 2048, blocks: 32, units: 108 }],
-  [86, { sharedKb: 100, threads: 1536, blocks: 16, units: 84 }],
+  [86, { sharedKb: 100, threads: 1536, blocks: 16, units: 72 }],
   [87, { sharedKb: 164, threads: 1536, blocks: 16, units: 16 }],
-  [89, { sharedKb: 100, threads: 1536, blocks: 24, units: 128 }],
+  [89, { sharedKb: 100, threads: 1536, blocks: 24, units: 142 }],
   [90, { sharedKb: 228, threads: 2048, blocks: 32, units: 132 }],
   [100, { sharedKb: 228, threads: 2048, blocks: 32, units: 148 }],
   [103, { sharedKb: 228, threads: 2048, blocks: 32, units: 148 }],
 ]);
-/** Of one that is not known: the least of each. */
-const unknown: Generation = { sharedKb: 100, threads: 1536, blocks: 16, units: 84 };
+/** Of one that is not known: the least of each multiprocessor. */
+const unknown: Generation = { sharedKb: 100, threads: 1536, blocks: 16, units: 132 };
 /** One KB of a multiprocessor's shared memory is the system's. */
 const askable = ({ sharedKb }: Generation): number => (sharedKb - 1) * 1024;
 /** What a block can ask for on any target, in bytes. */

@@ -36,6 +36,9 @@ export interface TensorType {
 /** Number of elements of a shape; 1 for a scalar. */
 export const elementCount = (shape: readonly number[]): number => shape.reduce((n, d) => n * d, 1);
 
+/** Most elements of a buffer: offsets are 32-bit. */
+export const maxElements = 2 ** 31 - 1;
+
 /** Size of a tensor in bytes. */
 export const byteSize = (type: TensorType): number => elementCount(type.shape) * dtypes[type.dtype].bytes;
 

@@ -14,16 +14,15 @@ import { provedInside, writesEachOnce } from './bounds.ts';
 import type { Expr, Kernel, Load, Op, Reduce, Store } from './kernel.ts';
 import { combiners, opInfo, takes } from './ops.ts';
 import { collector, type Problem, type Say, textsOf } from './problem.ts';
+import { scratchOf } from './scratch.ts';
 import type { Target } from './target.ts';
 import { roundTo } from './tensor.ts';
-import { type DType, dtypes, elementCount, formatType } from './types.ts';
+import { type DType, dtypes, elementCount, formatType, maxElements } from './types.ts';
 import { verifySchedule } from './verify_schedule.ts';
 import { childrenOf, freeIndices, visitExprs } from './walk.ts';
 
-/** Most buffers of a kernel: what a slot row holds (codegen/prelude/slot.h). */
+/** Most buffers of a kernel, scratch memory included: what a slot row holds (codegen/prelude/slot.h). */
 export const maxOperands = 16;
-/** Most elements of a buffer: offsets are 32-bit. */
-export const maxElements = 2 ** 31 - 1;
 
 /** The broken laws of one kernel, as lines; empty if it is sound. */
 export const verifyKernel = (kernel: Kernel, target?: Target): string[] =>
@@ -58,8 +57,13 @@ export function kernelProblems(kernel: Kernel, target?: Target): Problem[] {
 function verifyBuffers(kernel: Kernel, say: Say): void {
   const inputs = new Set(kernel.inputs);
   const outputs = new Set(kernel.outputs);
-  if (inputs.size + outputs.size > maxOperands)
-    say(kernel, `${inputs.size + outputs.size} buffers, a slot row holds ${maxOperands}`);
+  const scratch = scratchOf(kernel).length;
+  const operands = inputs.size + outputs.size + scratch;
+  if (operands > maxOperands)
+    say(
+      kernel,
+      `${operands} buffers${scratch > 0 ? ', scratch among them' : ''}, a slot row holds ${maxOperands}`,
+    );
   const names = new Set<string>();
   for (const b of new Set([...inputs, ...outputs])) {
     if (b.shape.some((d) => !Number.isInteger(d) || d < 0) || elementCount(b.shape) > maxElements)

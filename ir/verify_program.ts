@@ -3,20 +3,22 @@
  *   1. tenants have names of their own; the target is known;
  *   2. every task's kernel, at the task's sizes, is sound (verify.ts) and is of the task's class, so that code made for another member
  *      of the class may run it;
- *   3. a task has its class's operands in place and size, and as many blocks as its kernel; outputs lie in the arena;
+ *   3. a task has its class's operands and scratch in place and size, and as many blocks as its kernel; outputs and scratch lie in the
+ *      arena;
  *   4. every place lies in its tenant's memory, aligned; every value has one place; constants do not overlap, nor does anything
- *      overlap an input or output of the model;
+ *      overlap an input or output of the model, or scratch that keeps its zeros;
  *   5. a word's slots are of its classes, in its tier; a slot has between one block and as many as there are to run;
  *   6. each tenant's tasks run once, in order, every virtual block in one slot; a word that runs part of a task runs nothing else of
  *      the tenant that waits for it;
  *   7. every value is written before it is read, by an earlier word, and nobody has written over it since (so that no two live ranges
- *      overlap); no two slots of a word write the same bytes, and none writes what another reads.
+ *      overlap); no two tasks of a word write the same bytes, scratch included, and none writes what another reads.
  */
 import { virtualBlocks } from './blocks.ts';
 import { classOf, memberOf } from './class.ts';
 import type { Kernel } from './kernel.ts';
 import { collector, type Problem, type Say, textsOf } from './problem.ts';
 import { type CompiledModel, overlap, type Place, type Program, type Task } from './program.ts';
+import { scratchBytes, scratchOf } from './scratch.ts';
 import { type Target, targetOf } from './target.ts';
 import { byteSize, dtypes, elementCount } from './types.ts';
 import { kernelProblems } from './verify.ts';
@@ -40,6 +42,7 @@ export function programProblems(program: Program): Problem[] {
   for (const model of new Set(program.tenants.map((t) => t.model))) {
     const sayOf = collector(problems, `model "${model.name}"`);
     verifyMemory(model, sayOf);
+    verifyKeptZeros(program, model, sayOf);
     model.tasks.forEach((task, n) => {
       const sayTask = collector(problems, `model "${model.name}" task ${n} (${task.name})`);
       verifyTask(program, task, target, sayTask);
@@ -76,19 +79,37 @@ function verifyTask(program: Program, task: Task, target: Target | undefined, sa
   if (found.length > 0) return;
   if (classOf(kernel, 'generic').key !== task.classes.generic)
     say(task, 'with its sizes the kernel is of another class');
-  const buffers = [...kernel.inputs, ...kernel.outputs];
+  const buffers = [
+    ...[...kernel.inputs, ...kernel.outputs].map((b) => ({ name: `%${b.name}`, bytes: byteSize(b) })),
+    ...scratchOf(kernel).map((s) => ({ name: `its scratch of ${s.name}`, bytes: scratchBytes(s) })),
+  ];
   if (task.operands.length !== buffers.length)
     say(task, `${task.operands.length} operands, the kernel has ${buffers.length} buffers`);
-  buffers.forEach((b, n) => {
+  buffers.forEach(({ name, bytes }, n) => {
     const place = task.operands[n];
     if (!place) return;
-    if (place.bytes !== byteSize(b))
-      say(task, `%${b.name} takes ${byteSize(b)} bytes, the place of %${place.value} has ${place.bytes}`);
+    if (place.bytes !== bytes)
+      say(task, `${name} takes ${bytes} bytes, the place of %${place.value} has ${place.bytes}`);
     if (n >= kernel.inputs.length && place.space === 'weights')
       say(task, `it writes the constant %${place.value}`);
   });
   const blocks = virtualBlocks(kernel);
   if (task.blocks !== blocks) say(task, `${task.blocks} blocks, the kernel has ${blocks}`);
+}
+
+/** What blocks count in is zero when a task begins only if nobody else ever writes there. */
+function verifyKeptZeros(program: Program, { tasks }: CompiledModel, say: Say): void {
+  const uses = tasks.flatMap((task) => {
+    const kernel = kernelOfTask(program, task);
+    const scratch = kernel ? scratchOf(kernel) : [];
+    const first = task.operands.length - scratch.length;
+    return task.operands.map((place, n) => ({ place, keepsZeros: scratch[n - first]?.keepsZeros ?? false }));
+  });
+  for (const zeros of uses) {
+    const clash = zeros.keepsZeros && uses.find((u) => u !== zeros && overlap(u.place, zeros.place));
+    if (clash)
+      say(zeros.place, `%${zeros.place.value} is to stay zero, %${clash.place.value} shares bytes with it`);
+  }
 }
 
 function verifyMemory(model: CompiledModel, say: Say): void {

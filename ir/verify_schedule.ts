@@ -19,8 +19,13 @@ import {
   sharesRows,
 } from './mma.ts';
 import type { Say } from './problem.ts';
+import { scratchElements, scratchOf } from './scratch.ts';
 import { mostSharedBytes, type Target } from './target.ts';
+import { maxElements } from './types.ts';
 import { mapAccesses, vectorIndex, vectorWidths, widestOf } from './vector.ts';
+
+/** Most blocks that share a tile. The last of them adds up for all, so more would only make it slower. */
+const mostSplits = 32;
 
 export function verifySchedule(
   kernel: Kernel,
@@ -61,8 +66,8 @@ function sizesOf(schedule: Schedule): number[] {
       return [threads, tile.m, tile.n, tile.k, perThread.m, perThread.n];
     }
     case 'mma': {
-      const { threads, tile, warps, stages, segments } = schedule;
-      return [threads, tile.m, tile.n, tile.k, warps.m, warps.n, stages, segments];
+      const { threads, tile, warps, stages, segments, splits } = schedule;
+      return [threads, tile.m, tile.n, tile.k, warps.m, warps.n, stages, segments, splits];
     }
     case 'attention': {
       const { threads, tile, room } = schedule;
@@ -129,12 +134,13 @@ function verifyMma(
   target: Target | undefined,
   complain: (text: string) => void,
 ): void {
-  const { threads, tile, warps, stages, segments } = schedule;
+  const { threads, tile, warps, stages, segments, splits } = schedule;
   const group = 32 * warps.m * warps.n;
   if (target && !target.mma) complain(`${target.name} has no tensor cores`);
   if (group * segments !== threads)
     complain(`${segments} segments of ${group} threads are not ${threads} threads`);
   if (segments > 14 || stages < 2) complain(`${segments} segments, ${stages} stages`);
+  if (splits > mostSplits) complain(`${splits} splits, at most ${mostSplits} blocks share a tile`);
   if (tile.m % (16 * warps.m) !== 0 || tile.n % (16 * warps.n) !== 0 || tile.k % 16 !== 0)
     complain(
       `a tile of ${tile.m}x${tile.n}x${tile.k} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`,
@@ -147,6 +153,10 @@ function verifyMma(
   if (!sharesRows(contractionStaging(c, schedule)))
     complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
   verifySharedBytes(mmaSharedBytes(c, schedule), target, complain);
+  for (const part of scratchOf({ ...kernel, schedule })) {
+    const elements = scratchElements(part);
+    if (elements > maxElements) complain(`${elements} ${part.name}, more than offsets reach`);
+  }
 }
 
 function verifySharedBytes(

@@ -65,7 +65,7 @@ function verifyOrder(program: Program, word: Word, progress: readonly Progress[]
     const mine = progress[slot.tenant]!;
     const name = `task ${slot.task} (${task.name}) of "${tenant.name}"`;
     const done = advance(mine, slot, task, name, say);
-    const { inputs, outputs } = operandsOf(program, task);
+    const { inputs, outputs, scratch } = operandsOf(program, task);
     for (const place of inputs) {
       if (mine.held.has(place.value) || place.bytes === 0) continue;
       const by = mine.lost.get(place.value);
@@ -74,7 +74,11 @@ function verifyOrder(program: Program, word: Word, progress: readonly Progress[]
         `${name} reads %${place.value}, which ${by ? `${by} has written over` : 'is not written before'}`,
       );
     }
-    for (const place of outputs) {
+    for (const place of scratch) {
+      const hit = [...outputs, ...scratch].find((other) => other !== place && overlap(other, place));
+      if (hit) say(slot, `${name} has scratch memory %${place.value} where it writes %${hit.value}`);
+    }
+    for (const place of [...outputs, ...scratch]) {
       for (const input of inputs)
         if (overlap(place, input))
           say(slot, `${name} writes %${place.value} over %${input.value}, which it reads`);
@@ -87,7 +91,8 @@ function verifyOrder(program: Program, word: Word, progress: readonly Progress[]
       const clash = written.find((w) => w.slot.tenant === slot.tenant && overlap(w.place, place));
       if (clash && clash.slot.task !== slot.task)
         say(slot, `${name} writes %${place.value} over %${clash.place.value}, which another slot writes`);
-      written.push({ slot, place, done });
+      // Nobody finds anything in scratch memory afterwards.
+      written.push({ slot, place, done: done && !scratch.includes(place) });
     }
   }
   // What the word wrote is there for the next one; what lay in those bytes is not.
@@ -121,7 +126,13 @@ function advance(mine: Progress, slot: Slot, task: Task, name: string, say: Say)
 function operandsOf(
   program: Program,
   task: Task,
-): { readonly inputs: readonly Place[]; readonly outputs: readonly Place[] } {
-  const count = program.classes.get(task.classes.generic)!.kernel.inputs.length;
-  return { inputs: task.operands.slice(0, count), outputs: task.operands.slice(count) };
+): { readonly [K in 'inputs' | 'outputs' | 'scratch']: readonly Place[] } {
+  const { inputs, outputs } = program.classes.get(task.classes.generic)!.kernel;
+  const [first, end] = [inputs.length, inputs.length + outputs.length];
+  const { operands } = task;
+  return {
+    inputs: operands.slice(0, first),
+    outputs: operands.slice(first, end),
+    scratch: operands.slice(end),
+  };
 }

@@ -50,7 +50,7 @@ function expected(kernel: Kernel, target: Target, widths: readonly number[]): Sc
   if (c && target.kind === 'host' && contracts(c, target))
     return ranked(hostTiles(), (s) => estimateHost(c, s), [1]);
   if (c && usesMma(c, target))
-    return ranked([...mmaCandidates(c, target)], (s, width) => estimateMma(c, s, width), widths);
+    return ranked([...mmaCandidates(c, target)], (s, width) => estimateMma(c, s, width, target), widths);
   const tiles =
     c && contracts(c, target)
       ? ranked(cudaTiles(c), (s, width) => estimateTile(c, s, width, target), widths).slice(0, 6)
@@ -144,7 +144,6 @@ function cudaTiles(c: Contraction): ContractionSchedule[] {
 
 /** A multiprocessor, roughly: of these figures only the ratios matter here, and none was fitted. */
 const machine = {
-  multiprocessors: 132,
   threads: 2048,
   registers: 65536,
   sharedBytes: 227 * 1024,
@@ -183,7 +182,7 @@ function estimateTile(
       Math.floor(machine.registers / registers),
     ),
   );
-  const each = Math.ceil((width * volume(c.batch) * tiles) / machine.multiprocessors);
+  const each = Math.ceil((width * volume(c.batch) * tiles) / target.units);
   return Math.max(each * busy, Math.ceil(each / fit) * alone);
 }
 

@@ -17,10 +17,10 @@ export interface CompiledModule {
 
 /** Places and classifies a module whose kernels all have a schedule. */
 export function compileModule(module: Module, target: string): CompiledModule {
-  const { places, weightBytes, arenaBytes } = planMemory(module);
+  const { places, scratch, weightBytes, arenaBytes } = planMemory(module);
   const classes = new Map<string, KernelClass>();
   const place = (value: string): Place => places.get(value)!;
-  const tasks = module.calls.map((call): Task => {
+  const tasks = module.calls.map((call, n): Task => {
     const generic = classOf(call.kernel, 'generic');
     const specialised = classOf(call.kernel, 'specialised');
     for (const c of [generic, specialised]) if (!classes.has(c.key)) classes.set(c.key, c);
@@ -30,7 +30,7 @@ export function compileModule(module: Module, target: string): CompiledModule {
       sizes: generic.sizes.values,
       blocks: virtualBlocks(call.kernel),
       work: workOf(call.kernel),
-      operands: [...call.inputs, ...call.outputs].map(place),
+      operands: [...[...call.inputs, ...call.outputs].map(place), ...scratch[n]!],
       loc: call.kernel.loc,
     };
   });

@@ -7,7 +7,7 @@ import type { Kernel, MapSchedule } from '../ir/kernel.ts';
 import type { Target } from '../ir/target.ts';
 import { mapAccesses, vectorIndex, vectorWidths, widestOf } from '../ir/vector.ts';
 import { freeIndices, visitExprs } from '../ir/walk.ts';
-import { multiprocessors, widths } from './mma_tile.ts';
+import { widths } from './mma_tile.ts';
 
 /**
  * Guesses. Instructions of a thread before and after its points, of an address, and of one coordinate's guard; and the clocks in which a
@@ -28,7 +28,7 @@ export function mapVector(kernel: Kernel, target: Target): MapSchedule {
     .filter((vector) => fits(kernel, vector))
     .map((vector): MapSchedule => ({ ...plain, threads, vector }));
   const time = (s: MapSchedule): number =>
-    widths.reduce((sum, width) => sum + estimateMap(kernel, s, width), 0);
+    widths.reduce((sum, width) => sum + estimateMap(kernel, s, width, target), 0);
   return [plain, ...candidates].reduce((a, b) => (time(b) < time(a) ? b : a));
 }
 
@@ -44,9 +44,14 @@ function fits(kernel: Kernel, vector: number): boolean {
 }
 
 /** Clocks of the busiest multiprocessor for a map `width` times over. */
-function estimateMap(kernel: Kernel, { threads, vector }: MapSchedule, width: number): number {
+function estimateMap(
+  kernel: Kernel,
+  { threads, vector }: MapSchedule,
+  width: number,
+  target: Target,
+): number {
   const blocks = Math.ceil(volume(kernel.domain) / (threads * vector));
-  const warps = (Math.ceil((width * blocks) / multiprocessors) * threads) / 32;
+  const warps = (Math.ceil((width * blocks) / target.units) * threads) / 32;
   return Math.max(cost.latency, (warps * instructions(kernel, vector)) / 4);
 }
 

@@ -6,7 +6,10 @@ import { indicesOf } from '../ir/affine.ts';
 import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
 import type { MmaSchedule } from '../ir/kernel.ts';
 import { contractionStaging, mmaSharedBytes, sharesRows } from '../ir/mma.ts';
+import { scratchOperands } from '../ir/scratch.ts';
 import type { Target } from '../ir/target.ts';
+import { maxOperands } from '../ir/verify.ts';
+import { loadsIn } from '../ir/walk.ts';
 
 /** Tiles, and how a group's warps share them out. */
 const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
@@ -51,14 +54,12 @@ const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
 
 /** How many copies of the kernel run side by side in the estimate: a tenant alone, and a word that is worth its name. */
 export const widths = [1, 8];
-export const multiprocessors = 132;
 
 /**
  * Clocks and rates of one multiprocessor. Fitted to the time of 500 schedules of ResNet-50's layers on an H200, alone and eight at once
  * (docs/performance.md), which they give within 13 % on average.
  */
 const machine = {
-  multiprocessors,
   sharedBytes: 227 * 1024,
   threads: 2048,
   registers: 65536,
@@ -86,6 +87,9 @@ const machine = {
   latency: 300,
   step: 70,
   block: 3700,
+  /** Of blocks that share a tile: clocks until the last knows that it is, and bytes a clock at which it then takes the sums of all. */
+  join: 2500,
+  takes: 24,
 } as const;
 
 /** True if a contraction runs on the target's tensor cores. */
@@ -97,12 +101,23 @@ export function usesMma(c: Contraction, target: Target): boolean {
   return Math.max(m, n) >= 64 && k >= 128 && c.a.vector === 8 && c.b.vector === 8;
 }
 
-/** The schedule that is estimated to be fastest. */
+/**
+ * What the estimate of a schedule whose blocks share tiles is taken times, as the exchange of sums in it was never measured: it must promise
+ * more than this before it becomes a default. The tuner goes by what it measures.
+ */
+const doubt = 1.15;
+
+/**
+ * The schedule that is estimated to take the least time at all widths together. Times count, not ratios, so a wide word counts more: blocks
+ * share a tile where what a tenant alone gains by it, with multiprocessors that else were idle, is more than what eight of them lose by
+ * exchanging sums, if they lose at all. (Smaller tiles are the other way to occupy a GPU, and read more for each product.)
+ */
 export function mmaSchedule(c: Contraction, target: Target): MmaSchedule {
   let best: MmaSchedule | undefined;
   let least = Number.POSITIVE_INFINITY;
   for (const s of mmaCandidates(c, target)) {
-    const time = widths.reduce((sum, width) => sum + estimateMma(c, s, width), 0);
+    const sum = widths.reduce((total, width) => total + estimateMma(c, s, width, target), 0);
+    const time = s.splits > 1 ? sum * doubt : sum;
     if (time < least) [best, least] = [s, time];
   }
   return best!;
@@ -125,20 +140,34 @@ export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSch
       if (threads > 256 || (segments > 1 && k < 4 * tile.k * segments)) continue;
       // What passes through registers is on its way for one step, however deep the stages.
       const copied = c.a.vector > 1 && c.b.vector > 1;
-      for (const stages of copied ? [4, 3, 2] : [2]) {
-        const s = { skeleton: 'mma', threads, tile, warps, stages, segments } as const;
-        if (sharesRows(contractionStaging(c, s)) && mmaSharedBytes(c, s) <= target.mostSharedBytes) yield s;
-      }
+      for (const splits of splitsOf(c, tile, segments, target))
+        for (const stages of copied ? [4, 3, 2] : [2]) {
+          const s = { skeleton: 'mma', threads, tile, warps, stages, segments, splits } as const;
+          if (sharesRows(contractionStaging(c, s)) && mmaSharedBytes(c, s) <= target.mostSharedBytes) yield s;
+        }
     }
   }
 }
 
+/** How many blocks may share a tile: more than one where a tenant's own tiles leave multiprocessors idle, and k is long for all of them. */
+function splitsOf(c: Contraction, tile: MmaSchedule['tile'], segments: number, target: Target): number[] {
+  const tiles = volume(c.batch) * Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
+  const buffers = new Set(loadsIn([c.store.value]).map((load) => load.buffer)).size + 1;
+  const hasRoom = buffers + scratchOperands <= maxOperands;
+  return [1, 2, 4, 8].filter(
+    (splits) =>
+      splits === 1 ||
+      (hasRoom && tiles * splits <= target.units && volume(c.k) >= 4 * tile.k * segments * splits),
+  );
+}
+
 /** Clocks that `width` copies of the kernel take side by side. */
-export function estimateMma(c: Contraction, s: MmaSchedule, width: number): number {
-  const { tile, warps, stages, segments, threads } = s;
+export function estimateMma(c: Contraction, s: MmaSchedule, width: number, target: Target): number {
+  const { tile, warps, stages, segments, splits, threads } = s;
+  const { units } = target;
   const k = volume(c.k);
   const tiles = Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
-  const steps = Math.ceil(k / (tile.k * segments));
+  const steps = Math.ceil(k / (tile.k * segments * splits));
 
   // What one step, of all segments, takes of the multiprocessor.
   const staging = (o: Operand, side: number): number => {
@@ -155,13 +184,15 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number): numb
   const sum = parts.reduce((a, b) => a + b, 0);
   const perOutput = machine.output + 0.7 * segments + machine.access / c.epilogueVector;
   const epilogue = (tile.m * tile.n * perOutput) / machine.issue;
-  const bytes = 2 * ((tile.m + tile.n) * k + tile.m * tile.n * accesses(c));
-  const blocks = width * volume(c.batch) * tiles;
+  // Bytes of sums that a block leaves; one in `splits` takes those of all, and only that one has an epilogue.
+  const left = splits > 1 ? 4 * tile.m * tile.n * segments : 0;
+  const bytes = (2 * ((tile.m + tile.n) * k + tile.m * tile.n * accesses(c))) / splits + 2 * left;
+  const blocks = width * volume(c.batch) * tiles * splits;
   // The cache's bytes are shared by those who ask.
-  const share = machine.multiprocessors / Math.min(blocks, machine.multiprocessors);
+  const share = multiprocessors / Math.min(blocks, multiprocessors);
   const rate = Math.min(machine.bytesAlone, machine.bytes * share);
   // The parts of a step overlap badly: the lesser ones count, too.
-  const busy = Math.max(steps * (most + 1.5 * (sum - most)) + epilogue, bytes / rate);
+  const busy = Math.max(steps * (most + 1.5 * (sum - most)) + epilogue / splits, bytes / rate);
 
   // What a block takes by itself, however little the multiprocessor has to do.
   const alone =
@@ -171,6 +202,7 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number): numb
         (machine.serial * staged) / threads +
         (3 * products) / (64 * threads)) +
     2 * epilogue +
+    (splits > 1 ? machine.join + (splits * left) / machine.takes : 0) +
     machine.block;
   const registers = tile.m * tile.n * segments + threads * machine.overhead;
   const fit = Math.max(
@@ -181,7 +213,7 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number): numb
       Math.floor(machine.registers / registers),
     ),
   );
-  const each = Math.ceil(blocks / machine.multiprocessors);
+  const each = Math.ceil(blocks / multiprocessors);
   return Math.max(each * busy, Math.ceil(each / fit) * Math.max(alone, 1.25 * busy));
 }
 

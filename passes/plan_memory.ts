@@ -1,9 +1,11 @@
 /**
  * @file The memory plan: a place in the tenant's arena for every value, reusing the bytes of values that are no longer needed.
- * A tenant's kernels run in their order, one a word, so a value lives from the call that makes it to the last that reads it.
+ * A tenant's kernels run in their order, one a word, so a value lives from the call that makes it to the last that reads it. Scratch
+ * memory lives during its call, but for what must stay as the call leaves it, which lives throughout.
  */
 import type { Module } from '../ir/module.ts';
 import type { Place } from '../ir/program.ts';
+import { scratchBytes, scratchOf } from '../ir/scratch.ts';
 import { byteSize } from '../ir/types.ts';
 
 /** Alignment of every value: a cache line, and more than any vector load asks for. */
@@ -12,6 +14,8 @@ const aligned = (bytes: number): number => Math.ceil(bytes / alignment) * alignm
 
 export interface MemoryPlan {
   readonly places: ReadonlyMap<string, Place>;
+  /** Of each call, the places of its scratch memory. */
+  readonly scratch: readonly (readonly Place[])[];
   readonly weightBytes: number;
   readonly arenaBytes: number;
 }
@@ -55,6 +59,14 @@ export function planMemory(module: Module): MemoryPlan {
     range,
     bytes: byteSize(module.types.get(name)!),
   }));
+  const whole = { from: 0, to: module.calls.length };
+  const scratch = module.calls.map(({ kernel }, at) =>
+    scratchOf(kernel).map((s) => {
+      const range = s.keepsZeros ? whole : { from: at, to: at };
+      return { name: unusedName(module, `${s.name}.${at}`), range, bytes: scratchBytes(s) };
+    }),
+  );
+  values.push(...scratch.flat());
   values.sort((a, b) => b.bytes - a.bytes);
   const placed: { readonly range: LiveRange; readonly offset: number; readonly end: number }[] = [];
   let arenaBytes = 0;
@@ -72,5 +84,14 @@ export function planMemory(module: Module): MemoryPlan {
     arenaBytes = Math.max(arenaBytes, end);
     places.set(name, { value: name, space: 'arena', offset, bytes });
   }
-  return { places, weightBytes, arenaBytes };
+  return {
+    places,
+    scratch: scratch.map((parts) => parts.map(({ name }) => places.get(name)!)),
+    weightBytes,
+    arenaBytes,
+  };
 }
+
+/** The name, or one that begins so, if the module has a value that is called this. */
+const unusedName = (module: Module, name: string): string =>
+  module.types.has(name) || module.constants.has(name) ? unusedName(module, `${name}_`) : name;

@@ -120,6 +120,8 @@ export interface NativeEngineCode {
   readonly sharedBytes: number;
   readonly classes: readonly number[];
   readonly bodies: readonly number[];
+  /** How much longer blocks are expected to take than on the first code of their class, until it has been measured. Default 1. */
+  readonly factor?: number;
 }
 
 export interface NativeEngineSpec {
@@ -152,6 +154,11 @@ export interface NativeEngineStats {
   readonly issueNanoseconds: number;
   /** Triples: two classes that were ready at the same time and that no code serves both of, and how often. */
   readonly wishes: Float64Array;
+  /** Slots of each class. */
+  readonly slotsOf: Float64Array;
+  /** Words on each code, and how much longer their blocks take than on the first code of their class. */
+  readonly wordsOn: Float64Array;
+  readonly factors: Float64Array;
 }
 
 /** Issued words and rounds. */

@@ -3,29 +3,10 @@
  * that have a request; the blocks of the others are idle.
  */
 
-import {
-  type CompiledModel,
-  codeKey,
-  type Place,
-  type Port,
-  type Slot,
-  type Task,
-  type Tenant,
-  type Word,
-} from '../ir/program.ts';
-import { breachOf, type RowContract } from '../ir/row_contract.ts';
-import { bytesOf, makeArray, makeTensor, type Tensor, type TypedArray } from '../ir/tensor.ts';
-import { byteSize, elementCount, formatType, sameShape } from '../ir/types.ts';
-import type {
-  BlockTimes,
-  NativeBuffer,
-  NativeDevice,
-  NativeFunction,
-  NativeProgram,
-  Operand,
-  Together,
-  Transfer,
-} from './native.ts';
+import { codeKey, type Tenant, type Word } from '../ir/program.ts';
+import type { RowContract } from '../ir/row_contract.ts';
+import type { BlockTimes, NativeDevice, NativeFunction, NativeProgram, Together } from './native.ts';
+import { LoadedTenants, type Tensors } from './tenants.ts';
 
 /** How the code of a word is launched. */
 export interface Launch {
@@ -43,23 +24,10 @@ export interface LoadedCode {
   readonly launch: Launch;
 }
 
-/** Tensors by name. */
-export type Tensors = { readonly [name: string]: Tensor };
-
 /** The outputs of one round, by tenant and name, and the time that the words took on the device. */
 export interface RoundResult {
   readonly outputs: { readonly [tenant: string]: Tensors };
   readonly milliseconds: number;
-}
-
-/** A request that does not fit its tenant's model; nothing was run. */
-export class RequestError extends Error {
-  override readonly name = 'RequestError';
-}
-
-interface Memory {
-  readonly weights: NativeBuffer;
-  readonly arena: NativeBuffer;
 }
 
 interface Waiting {
@@ -69,13 +37,12 @@ interface Waiting {
 }
 
 export class LoadedProgram {
-  readonly #memory: readonly Memory[];
   /** Absent if there is nothing to compute: outputs without elements. */
   readonly #words: NativeProgram | undefined;
-  readonly #tenantOf: ReadonlyMap<string, number>;
   readonly #queues: Waiting[][];
   #pumping = false;
   #closed = false;
+  readonly memory: LoadedTenants;
 
   /**
    * @param code loaded code by `codeKey` of the word.
@@ -87,19 +54,17 @@ export class LoadedProgram {
     words: readonly Word[],
     private readonly code: ReadonlyMap<string, LoadedCode>,
   ) {
-    this.#tenantOf = new Map(tenants.map((t, n) => [t.name, n]));
-    if (this.#tenantOf.size !== tenants.length) throw new RangeError('two tenants have the same name');
+    this.memory = new LoadedTenants(device, tenants);
     this.#queues = tenants.map(() => []);
-    this.#memory = tenants.map((t) => upload(device, t.model));
     this.#words = words.length > 0 ? this.#assemble(words) : undefined;
   }
 
   /** Runs one round of the named tenants' requests. */
   async run(requests: { readonly [tenant: string]: Tensors }): Promise<RoundResult> {
     if (this.#closed) throw new Error('the program is closed');
-    const active = Object.keys(requests).map((name) => this.#number(name));
-    const { outputs, reads } = this.#reads(active);
-    const round = { active, writes: this.#requestWrites(requests), reads };
+    const active = Object.keys(requests).map((name) => this.memory.number(name));
+    const { outputs, reads } = this.memory.reads(active);
+    const round = { active, writes: this.memory.writesOf(requests), reads };
     const { milliseconds } = (await this.#words?.run(round)) ?? { milliseconds: 0 };
     return { outputs, milliseconds };
   }
@@ -107,13 +72,13 @@ export class LoadedProgram {
   /** Puts inputs where the next rounds find them that are timed, without running one. */
   setInputs(requests: { readonly [tenant: string]: Tensors }): void {
     if (this.#closed) throw new Error('the program is closed');
-    for (const transfer of this.#requestWrites(requests)) this.device.write(transfer);
+    for (const transfer of this.memory.writesOf(requests)) this.device.write(transfer);
   }
 
   /** What the last round left in all tenants' outputs, timed or not. */
   readOutputs(): RoundResult['outputs'] {
     if (this.#closed) throw new Error('the program is closed');
-    const { outputs, reads } = this.#reads([...this.tenants.keys()]);
+    const { outputs, reads } = this.memory.reads([...this.tenants.keys()]);
     for (const transfer of reads) this.device.read(transfer);
     return outputs;
   }
@@ -125,8 +90,8 @@ export class LoadedProgram {
   submit(tenant: string, inputs: Tensors): Promise<Tensors> {
     return new Promise((resolve, reject) => {
       if (this.#closed) throw new Error('the program is closed');
-      const t = this.#number(tenant);
-      this.#writes(t, inputs); // checked now, so that a bad request never reaches a shared round
+      const t = this.memory.number(tenant);
+      this.memory.writes(t, inputs); // checked now, so that a bad request never reaches a shared round
       this.#queues[t]!.push({ inputs, resolve, reject });
       if (!this.#pumping) {
         this.#pumping = true;
@@ -187,6 +152,11 @@ export class LoadedProgram {
     };
   }
 
+  /** The words on the device, for an engine that runs rounds of them. */
+  get native(): NativeProgram | undefined {
+    return this.#words;
+  }
+
   /** Clears and gives back the tenants' memory. Waiting requests are rejected. */
   close(): void {
     if (this.#closed) return;
@@ -194,10 +164,7 @@ export class LoadedProgram {
     for (const queue of this.#queues)
       for (const w of queue.splice(0)) w.reject(new Error('the program is closed'));
     this.#words?.close();
-    for (const { weights, arena } of this.#memory) {
-      this.device.release(weights);
-      this.device.release(arena);
-    }
+    this.memory.close();
   }
 
   async #pump(): Promise<void> {
@@ -230,14 +197,14 @@ export class LoadedProgram {
           slots: word.slots.map((slot) => {
             const task = this.tenants[slot.tenant]!.model.tasks[slot.task]!;
             const sizes = word.tier === 'generic' ? task.sizes : [];
-            this.#checkRow(slot, task, loaded.launch.contracts[slot.body], sizes);
+            const contract = loaded.launch.contracts[slot.body];
             return {
               tenant: slot.tenant,
               body: slot.body,
               begin: slot.range?.from ?? 0,
               end: slot.range?.to ?? task.blocks,
               blocks: slot.blocks,
-              operands: task.operands.map((place) => this.#operand(slot.tenant, place)),
+              operands: this.memory.operandsOf(slot.tenant, task, contract, sizes),
               sizes,
             };
           }),
@@ -245,90 +212,4 @@ export class LoadedProgram {
       }),
     );
   }
-
-  /** A row that breaks its class's contract would let the kernel out of its buffers. */
-  #checkRow(slot: Slot, task: Task, contract: RowContract | undefined, sizes: readonly number[]): void {
-    const bytes = task.operands.map((place) => place.bytes);
-    const breach = contract ? breachOf(contract, sizes, bytes) : `its word has no class ${slot.body}`;
-    if (breach !== undefined)
-      throw new RangeError(`tenant '${this.tenants[slot.tenant]!.name}', task ${task.name}: ${breach}`);
-  }
-
-  #operand(tenant: number, { space, offset, bytes }: Place): Operand {
-    return { buffer: this.#memory[tenant]![space], offset, bytes };
-  }
-
-  #number(tenant: string): number {
-    const t = this.#tenantOf.get(tenant);
-    if (t === undefined)
-      throw new RequestError(`no tenant '${tenant}'; there are ${[...this.#tenantOf.keys()].join(', ')}`);
-    return t;
-  }
-
-  #requestWrites(requests: { readonly [tenant: string]: Tensors }): Transfer[] {
-    return Object.entries(requests)
-      .flatMap(([name, inputs]) => this.#writes(this.#number(name), inputs))
-      .filter(hasBytes);
-  }
-
-  /** Tensors for the tenants' outputs, and the transfers that fill them. */
-  #reads(tenants: readonly number[]): { outputs: RoundResult['outputs']; reads: Transfer[] } {
-    const results = tenants.map((t) => this.tenants[t]!.model.outputs.map((port) => this.#read(t, port)));
-    const outputs = Object.fromEntries(
-      tenants.map((t, n) => [
-        this.tenants[t]!.name,
-        Object.fromEntries(results[n]!.map(({ name, tensor }) => [name, tensor])),
-      ]),
-    );
-    const reads = results.flat().map((r) => r.transfer);
-    return { outputs, reads: reads.filter(hasBytes) };
-  }
-
-  /** The transfers of a request's inputs; throws RequestError unless they are just what the model takes. */
-  #writes(t: number, inputs: Tensors): Transfer[] {
-    const { name, model } = this.tenants[t]!;
-    if (typeof inputs !== 'object' || inputs === null)
-      throw new RequestError(`tenant '${name}': the inputs are not an object`);
-    const extra = Object.keys(inputs).find((given) => !model.inputs.some((p) => p.name === given));
-    if (extra !== undefined) throw new RequestError(`tenant '${name}' has no input '${extra}'`);
-    return model.inputs.map((port) => {
-      const tensor = inputs[port.name];
-      if (!tensor)
-        throw new RequestError(`tenant '${name}': input '${port.name}' (${formatType(port)}) is missing`);
-      if (!Array.isArray(tensor.shape) || typeof tensor.dtype !== 'string') {
-        throw new RequestError(`tenant '${name}': input '${port.name}' is not a tensor {dtype, shape, data}`);
-      }
-      if (!sameShape(tensor.shape, port.shape) || tensor.dtype !== port.dtype) {
-        throw new RequestError(
-          `tenant '${name}': input '${port.name}' is ${formatType(tensor)}, expected ${formatType(port)}`,
-        );
-      }
-      const expected = makeArray(port.dtype, 0).constructor as { new (): TypedArray; name: string };
-      if (!(tensor.data instanceof expected) || tensor.data.length !== elementCount(port.shape)) {
-        throw new RequestError(
-          `tenant '${name}': the data of input '${port.name}' must be a ${expected.name} of ${elementCount(port.shape)} elements`,
-        );
-      }
-      return { buffer: this.#memory[t]!.arena, offset: port.place.offset, data: bytesOf(tensor) };
-    });
-  }
-
-  #read(t: number, port: Port): { name: string; tensor: Tensor; transfer: Transfer } {
-    const tensor = makeTensor(port.dtype, port.shape, makeArray(port.dtype, elementCount(port.shape)));
-    const transfer = { buffer: this.#memory[t]!.arena, offset: port.place.offset, data: bytesOf(tensor) };
-    return { name: port.name, tensor, transfer };
-  }
-}
-
-const hasBytes = ({ data }: Transfer): boolean => data.length > 0;
-
-/** Allocates a tenant's buffers and copies its weights. */
-function upload(device: NativeDevice, model: CompiledModel): Memory {
-  // Neither is ever empty, so that every tenant has an address of its own.
-  const weights = device.allocate(Math.max(256, model.weightBytes));
-  const arena = device.allocate(Math.max(256, model.arenaBytes));
-  for (const { offset, tensor } of model.weights) {
-    if (byteSize(tensor) > 0) device.write({ buffer: weights, offset, data: bytesOf(tensor) });
-  }
-  return { weights, arena };
 }

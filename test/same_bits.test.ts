@@ -76,6 +76,7 @@ const mma = (
   warps: number,
   stages: number,
   segments: number,
+  splits = 1,
 ): MmaSchedule => ({
   skeleton: 'mma',
   threads: 32 * warps * segments,
@@ -83,6 +84,7 @@ const mma = (
   warps: { m: 1, n: warps },
   stages,
   segments,
+  splits,
 });
 
 const subjects: { readonly [name: string]: Subject } = {
@@ -124,6 +126,25 @@ const subjects: { readonly [name: string]: Subject } = {
   'a matrix product in 4 segments of k': kernels(
     () => matmulKernel(1, 40, 48, 300, true, 'f16'),
     mma(16, 16, 32, 1, 2, 4),
+  ),
+  'a matrix product of one row, each tile shared by 4 blocks': kernels(
+    () => matmulKernel(1, 1, 72, 520, true, 'f16'),
+    mma(32, 16, 32, 1, 3, 1, 4),
+  ),
+  'a convolution of two sizes, each tile shared by 3 blocks of 2 segments': kernels(
+    (t) =>
+      convKernel({
+        channels: 24,
+        outChannels: 40,
+        size: [7 + 2 * (t % 2), 7],
+        kernel: [3, 3],
+        pad: 1,
+        residual: true,
+        channelsInner: true,
+        channelsLast: true,
+        dtype: 'f16',
+      }),
+    mma(32, 48, 16, 1, 3, 2, 3),
   ),
   'attention in fp16, of two sizes': kernels((t) =>
     attentionKernel({ heads: 2, queries: 33 + 8 * (t % 2), keys: 80, features: 16, mask: true }),

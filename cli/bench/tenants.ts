@@ -9,7 +9,7 @@ import { openDevice } from '../../driver/device.ts';
 import { compileModel, type Model, type Precision, readModelFile, SourceModel } from '../../driver/model.ts';
 import { randomInput } from '../../ir/random.ts';
 import { generate, generated, type ModelRecipe, parseRecipe } from '../../models/index.ts';
-import type { Tensors } from '../../runtime/program.ts';
+import type { Tensors } from '../../runtime/tenants.ts';
 import { modelName, parseModelSpec, refuseUnused, type Shapes, shapesFor } from '../tenants.ts';
 import { findOnnxRuntime, runPeer } from './onnxruntime.ts';
 

@@ -72,6 +72,17 @@ __device__ inline void load_if(V& value, const void* from, bool valid) {
   value = to.value;
 }
 
+// Floats that blocks leave for one another within a launch. Reads go past the cache that each multiprocessor has of its own.
+__device__ inline void leave_floats(float* at, const float (&v)[4]) {
+  asm volatile("st.global.cg.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(at)), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory");
+}
+__device__ inline void take_floats(float (&v)[4], const float* at) {
+  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v[0]), "=f"(v[1]), "=f"(v[2]), "=f"(v[3]) : "l"(__cvta_generic_to_global(at)) : "memory");
+}
+// Keeps what a thread reads and writes before it apart from what comes after it, for all of the device.
+__device__ inline void fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+
 // A variable in the shared memory that a block is given at launch: the kernels of a wide word have the same bytes for theirs.
 #define BLOCK_SHARED(type, name)                          \
   extern __shared__ __align__(128) unsigned char asked[]; \

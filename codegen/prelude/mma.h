@@ -62,14 +62,57 @@ __device__ inline void multiply_kept(float (&acc)[FM][4], const unsigned (&left)
   }
 }
 
+// True for all threads of the block that is the last of COUNT to come, and for that one all that the others' threads wrote before they
+// came is there. The counter is zero before the first comes, and again after the last.
+template <int COUNT>
+__device__ inline bool comes_last(unsigned* counter) {
+  fence_device();   // what this thread wrote is there
+  __syncthreads();  // and what the others of its block wrote, before the block counts itself
+  const bool last = __syncthreads_or(threadIdx.x == 0 && atomicInc(counter, COUNT - 1) == COUNT - 1);
+  fence_device();  // what is read from here on is no older than the count
+  return last;
+}
+
+// Leaves a block's sums, as its threads hold them, in a place of its own among the SPLITS blocks of a tile.
+template <int THREADS, int FM, int FN>
+__device__ inline void leave_sums(float* partials, int split, const float (&acc)[FN][FM][4]) {
+  float* const mine = partials + (split * FN * FM * THREADS + (int)threadIdx.x) * 4;
+#pragma unroll
+  for (int j = 0; j < FN; j++) {
+#pragma unroll
+    for (int i = 0; i < FM; i++) leave_floats(mine + (j * FM + i) * THREADS * 4, acc[j][i]);
+  }
+}
+
+// Writes a fragment of sums; `at` is the place of its first two.
+template <int Pitch>
+__device__ inline void put_fragment(float* at, const float (&sum)[4]) {
+  *(float2*)at = make_float2(sum[0], sum[1]);
+  *(float2*)(at + 8 * Pitch) = make_float2(sum[2], sum[3]);
+}
+
 // Writes 16 positions of n by 8 FM positions of m to sums[n...][m...].
 template <int FM, int Rows, int Pitch>
 __device__ inline void put_fragments(float (&sums)[Rows][Pitch], const float (&acc)[FM][4], int n, int m, int lane) {
 #pragma unroll
+  for (int i = 0; i < FM; i++) put_fragment<Pitch>(&sums[n + lane / 4][m + i * 8 + lane % 4 * 2], acc[i]);
+}
+
+// Likewise of what the SPLITS blocks of a tile have left, added in the order of the splits: row `j` of FN.
+template <int SPLITS, int THREADS, int FN, int FM, int Rows, int Pitch>
+__device__ inline void put_left_sums(float (&sums)[Rows][Pitch], const float* partials, int j, int n, int m, int lane) {
+  constexpr int kAtOnce = SPLITS < 16 ? 16 / SPLITS : 1;  // fragments whose loads are on their way together
+#pragma unroll kAtOnce
   for (int i = 0; i < FM; i++) {
-    float* at = &sums[n + lane / 4][m + i * 8 + lane % 4 * 2];
-    *(float2*)at = make_float2(acc[i][0], acc[i][1]);
-    *(float2*)(at + 8 * Pitch) = make_float2(acc[i][2], acc[i][3]);
+    float part[SPLITS][4];
+#pragma unroll
+    for (int s = 0; s < SPLITS; s++) take_floats(part[s], partials + (((s * FN + j) * FM + i) * THREADS + (int)threadIdx.x) * 4);
+#pragma unroll
+    for (int s = 1; s < SPLITS; s++) {
+#pragma unroll
+      for (int c = 0; c < 4; c++) part[0][c] += part[s][c];
+    }
+    put_fragment<Pitch>(&sums[n + lane / 4][m + i * 8 + lane % 4 * 2], part[0]);
   }
 }
 #endif

@@ -156,6 +156,7 @@ export type ModelItem =
       readonly blocks: Count;
       readonly inputs: readonly Name[];
       readonly outputs: readonly Name[];
+      readonly scratch: readonly Name[];
       readonly loc: readonly string[];
       readonly span: Span;
     };

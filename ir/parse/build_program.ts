@@ -3,6 +3,7 @@
  */
 import { classOf, type KernelClass, memberOf, openSizeNames, type Tier } from '../class.ts';
 import type { CompiledModel, Place, Port, Program, Slot, Task, Tenant, Weight, Word } from '../program.ts';
+import { scratchOf } from '../scratch.ts';
 import { workOf } from '../work.ts';
 import type { ModelItem, Name, ProgramAst, ProgramItem, RangeAst, SlotAst } from './ast.ts';
 import { buildKernel } from './build_kernel.ts';
@@ -125,7 +126,7 @@ class ProgramBuilder {
   }
 
   #task(ast: ModelPart<'task'>, place: (value: Name) => Place): Task | undefined {
-    const operands = [...ast.inputs, ...ast.outputs].map(place);
+    const operands = [...ast.inputs, ...ast.outputs, ...ast.scratch].map(place);
     const own = this.#known(ast.kernelClass);
     if (!own) return undefined;
     const { inputs, outputs } = own.kernel;
@@ -135,6 +136,7 @@ class ProgramBuilder {
     };
     wrongCount('inputs', ast.inputs.length, inputs.length);
     wrongCount('outputs', ast.outputs.length, outputs.length);
+    wrongCount('scratch operands', ast.scratch.length, scratchOf(own.kernel).length);
     wrongCount('open sizes', ast.sizes.length, own.sizes.values.length);
     const kernel = memberOf(own, ast.sizes);
     const generic = classOf(kernel, 'generic');

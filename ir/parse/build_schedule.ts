@@ -11,12 +11,12 @@ const settings = {
   map: { threads: 1, per_thread: 1, vector: 1 },
   reduction: { threads: 1, lanes: 1 },
   contraction: { threads: 1, tile: 3, per_thread: 2 },
-  mma: { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1 },
+  mma: { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1, splits: 1 },
   attention: { threads: 1, tile: 2, room: 2 },
 } as const satisfies { [S in Schedule['skeleton']]: Record<string, number> };
 
 /** Settings that are 1 where they are left out. */
-const optional: ReadonlySet<string> = new Set(['vector']);
+const optional: ReadonlySet<string> = new Set(['vector', 'splits']);
 
 export function buildSchedule(
   { skeleton, settings: given }: ScheduleAst,
@@ -63,6 +63,7 @@ export function buildSchedule(
       warps: { m: size('warps'), n: size('warps', 1) },
       stages: size('stages'),
       segments: size('segments'),
+      splits: size('splits'),
     }))
     .with('attention', (attention) => ({
       skeleton: attention,

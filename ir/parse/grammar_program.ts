@@ -164,6 +164,11 @@ export class Grammar extends ModuleGrammar {
     const inputs = this.SUBRULE(this.values);
     this.CONSUME(p.Arrow);
     const outputs = this.SUBRULE2(this.values);
+    const scratch =
+      this.OPTION2(() => {
+        this.CONSUME(k.scratch);
+        return this.SUBRULE3(this.values);
+      }) ?? [];
     const loc = this.SUBRULE(this.loc);
     return {
       kind: 'task',
@@ -174,6 +179,7 @@ export class Grammar extends ModuleGrammar {
       blocks,
       inputs,
       outputs,
+      scratch,
       loc,
       span: spanOf(first),
     };

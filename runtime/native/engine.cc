@@ -82,6 +82,8 @@ Engine::Engine(Backend& backend, EngineSpec spec)
   const std::vector<EngineCode> codes = std::move(spec_.codes);
   spec_.codes.clear();
   for (const EngineCode& code : codes) AddCode(code);
+  first_codes_ = codes.size();
+  stats_.slots_of.resize(spec_.classes, 0);
 }
 
 Engine::~Engine() {
@@ -91,7 +93,8 @@ Engine::~Engine() {
 
 void Engine::AddCode(const EngineCode& code) {
   issuer_->Prepare(*code.code, code.shared_bytes);
-  packer_.AddCode({code.code->blocks_at_once(code.threads, code.shared_bytes), code.body_of});
+  packer_.AddCode({code.code->blocks_at_once(code.threads, code.shared_bytes), code.body_of, code.factor});
+  stats_.words_on.push_back(0);
   for (std::size_t one = 0; one < code.body_of.size(); ++one) {
     for (std::size_t other = 0; other < code.body_of.size(); ++other) {
       if (code.body_of[one] < 0 || code.body_of[other] < 0) continue;
@@ -223,6 +226,7 @@ void Engine::End(unsigned number, const std::string& problem) {
   const unsigned tenant = TenantOf(number);
   const bool served = active.state != State::kWaiting;
   const auto done = std::move(active.request.done);
+  const auto over = std::move(active.request.over);
   const EngineOutcome outcome{problem, active.queued_ns, active.started_ns, NowNs()};
   const unsigned present = present_;
   active.state = State::kFree;
@@ -242,6 +246,7 @@ void Engine::End(unsigned number, const std::string& problem) {
   if (problem_.empty()) BeginNext(tenant);
   done(outcome, stages_[number].outputs);
   claimed_[number].store(false, std::memory_order_release);
+  if (over) over();
 }
 
 void Engine::Fail(const std::string& problem) {
@@ -299,6 +304,8 @@ void Engine::Learn(const Flight& flight, double ns) {
   const double launch = spec_.limits.launch_ns;
   const double expected = std::max(flight.word.expected_ns - launch, 1.0);
   const double factor = std::pow(std::clamp((ns - launch) / expected, 0.25, 4.0), kLearning);
+  const unsigned code = flight.word.code;
+  if (code >= first_codes_) return packer_.SetFactor(code, packer_.codes()[code].factor * factor);
   for (unsigned n = 0; n < flight.word.count; ++n) block_ns_[flight.rows[n]] *= factor;
 }
 
@@ -360,6 +367,7 @@ bool Engine::IssueWord() {
     launch.slot[n] = {task.row, word.body[n], launch.blocks, word.begin[n], word.end[n]};
     launch.blocks += word.blocks[n];
     stats_.slices += word.end[n] < task.end;
+    ++stats_.slots_of[task.kernel_class];
   }
   launch.slots = word.count;
   const EngineCode& code = spec_.codes[word.code];
@@ -390,6 +398,7 @@ bool Engine::IssueWord() {
   flight.note.code = word.code;
   flight.note.expected_ns = word.expected_ns;
   ++stats_.words;
+  ++stats_.words_on[word.code];
   stats_.slots += word.count;
   stats_.issue_ns += NowNs() - start;
   return true;
@@ -429,6 +438,7 @@ void Engine::NoteWishes() {
 
 EngineStats Engine::Stats() const {
   EngineStats stats = stats_;
+  for (const PackCode& code : packer_.codes()) stats.factors.push_back(code.factor);
   for (unsigned one = 0; one < spec_.classes; ++one) {
     for (unsigned other = one + 1; other < spec_.classes; ++other) {
       const std::uint64_t times = wishes_[std::size_t{one} * spec_.classes + other];

@@ -44,6 +44,7 @@ struct EngineCode {
   unsigned threads = 1;
   unsigned shared_bytes = 0;
   std::vector<int> body_of;  // by class; -1 if it has none
+  double factor = 1;         // how much longer blocks are expected to take on it than on the first code of their class
 };
 
 struct EngineSpec {
@@ -69,8 +70,10 @@ struct EngineRequest {
   unsigned tenant = 0;
   unsigned place = 0;        // which of the tenant's, and of its staging memory
   bool with_copies = true;   // or it computes on what is in the inputs, and leaves the outputs where they are
-  // On the device's thread, when all is over. `outputs` is the staged memory of the outputs, one after another.
+  // On the device's thread, when all has been done. `outputs` is the staged memory of the outputs, one after another.
   std::function<void(const EngineOutcome&, const std::uint8_t* outputs)> done;
+  // After `done`, and after the place is free again.
+  std::function<void()> over;
 };
 
 // One issued word as the journal keeps it, oldest first; slots in order.
@@ -91,6 +94,9 @@ struct EngineStats {
     std::uint64_t times = 0;
   };
   std::vector<Wish> wishes;
+  std::vector<std::uint64_t> slots_of;  // by class
+  std::vector<std::uint64_t> words_on;  // by code
+  std::vector<double> factors;          // by code: as measured so far
 };
 
 class Engine : public Stepped {
@@ -205,6 +211,7 @@ class Engine : public Stepped {
 
   std::string problem_;
   EngineStats stats_;
+  std::size_t first_codes_ = 0;        // what came with the engine; by these blocks are measured
   std::vector<std::uint64_t> wishes_;  // by pair of classes
   std::vector<bool> together_;         // likewise: some code has both
   bool keeps_journal_ = false;

@@ -41,7 +41,8 @@ class Driver : public std::enable_shared_from_this<Driver> {
       engine_.Submit({tenant, static_cast<unsigned>(place), false,
                       [self = shared_from_this(), number](const EngineOutcome& outcome, const std::uint8_t*) {
                         self->End(number, outcome);
-                      }});
+                      },
+                      nullptr});
     }
   }
 

@@ -175,6 +175,8 @@ EngineCode SpecReader::ReadCode(Napi::Value value, const Where& where) {
         ReadInteger(classes[i], Where(classes_where, i), 0, std::int64_t{engine_.classes} - 1));
     code.body_of[c] = static_cast<int>(ReadInteger(bodies[i], Where(bodies_where, i), 0, kMaxClasses));
   }
+  const Napi::Value factor = object.Get("factor");
+  if (!factor.IsUndefined()) code.factor = ReadNumber(factor, Where(where, "factor"), 1e-3, 1e3);
   engine_.codes.push_back(loaded);
   return code;
 }
@@ -245,15 +247,15 @@ Napi::Value EngineHandle::Submit(const Napi::CallbackInfo& info) {
     for (std::size_t bytes : engine->outputs[tenant]) round->reads.push_back({nullptr, 0, std::vector<std::uint8_t>(bytes)});
     return held.rounds->Start(env, round, RoundQueue::Result::kRun, reads, [&](std::function<void()> done) {
       engine->device->Submit(*engine, {tenant, static_cast<unsigned>(place), true,
-                                       [round, done = std::move(done)](const EngineOutcome& outcome, const std::uint8_t* outputs) {
+                                       [round](const EngineOutcome& outcome, const std::uint8_t* outputs) {
                                          round->problem = outcome.problem;
                                          round->milliseconds = {(outcome.ended_ns - outcome.queued_ns) / 1e6};
                                          for (Copy& copy : round->reads) {
                                            std::copy(outputs, outputs + copy.data.size(), copy.data.begin());
                                            outputs += copy.data.size();
                                          }
-                                         done();
-                                       }});
+                                       },
+                                       std::move(done)});
     });
   });
 }
@@ -328,6 +330,9 @@ Napi::Value EngineHandle::Stats(const Napi::CallbackInfo& info) {
     wishes.insert(wishes.end(), {static_cast<double>(wish.one), static_cast<double>(wish.other), static_cast<double>(wish.times)});
   }
   object.Set("wishes", Doubles(env, wishes));
+  object.Set("slotsOf", Doubles(env, {stats.slots_of.begin(), stats.slots_of.end()}));
+  object.Set("wordsOn", Doubles(env, {stats.words_on.begin(), stats.words_on.end()}));
+  object.Set("factors", Doubles(env, stats.factors));
   return object;
 }
 

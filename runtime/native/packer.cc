@@ -12,9 +12,8 @@ namespace {
 constexpr unsigned kBlocksAtOnce = 4;
 
 // What these virtual blocks take with the whole device for themselves.
-double AloneNs(const ReadyTask& task, unsigned at_once) {
-  const unsigned blocks = task.end - task.begin;
-  return task.block_ns * ((blocks + at_once - 1) / at_once);
+double AloneNs(double block_ns, unsigned blocks, unsigned at_once) {
+  return block_ns * ((blocks + at_once - 1) / at_once);
 }
 
 }  // namespace
@@ -34,7 +33,7 @@ bool Packer::Pack(const ReadyTask* ready, std::size_t count, PackedWord& word) {
   for (unsigned code : codes_of_[ready[0].kernel_class]) {
     PackedWord candidate;
     const double gain = Fill(code, ready, count, candidate);
-    // The later code only if it is better: fused code is added behind what it is made of.
+    // The later code only if it is better: fused code comes behind what it is made of.
     if (gain <= best) continue;
     best = gain;
     word = candidate;
@@ -46,8 +45,8 @@ bool Packer::Pack(const ReadyTask* ready, std::size_t count, PackedWord& word) {
 
 double Packer::Fill(unsigned code, const ReadyTask* ready, std::size_t count, PackedWord& word) const {
   const PackCode& on = codes_[code];
-  const double alone = limits_.launch_ns + AloneNs(ready[0], on.at_once);
-  const double most = std::min(limits_.bound_ns, std::max(alone * limits_.stretch, alone));
+  const double alone = limits_.launch_ns + AloneNs(ready[0].block_ns, ready[0].end - ready[0].begin, on.at_once);
+  const double most = std::min(limits_.bound_ns, alone * limits_.stretch);
   word.code = code;
   double longest = 0;  // of the slots
   double work = 0;
@@ -56,10 +55,11 @@ double Packer::Fill(unsigned code, const ReadyTask* ready, std::size_t count, Pa
     const ReadyTask& task = ready[i];
     const int body = on.body_of[task.kernel_class];
     if (body < 0) continue;
+    const double block_ns = task.block_ns * on.factor;
     const double free = most - limits_.launch_ns;
     // Blocks that fit beside the others before the word takes too long: in all, and in waves of this slot.
-    const double room = (free * on.at_once - work) / task.block_ns;
-    const double waves = std::max(1.0, std::floor(free / task.block_ns));
+    const double room = (free * on.at_once - work) / block_ns;
+    const double waves = std::max(1.0, std::floor(free / block_ns));
     double blocks = std::min({static_cast<double>(task.end - task.begin), room, waves * on.at_once});
     // The first always goes on, however long a single block of it takes.
     if (i == 0) blocks = std::max(blocks, 1.0);
@@ -73,9 +73,9 @@ double Packer::Fill(unsigned code, const ReadyTask* ready, std::size_t count, Pa
     word.body[n] = static_cast<unsigned>(body);
     word.begin[n] = task.begin;
     word.end[n] = task.begin + taken;
-    work += taken * task.block_ns;
-    longest = std::max(longest, task.block_ns * ((taken + on.at_once - 1) / on.at_once));
-    launches += limits_.launch_ns + task.block_ns * ((taken + on.at_once - 1) / on.at_once);
+    work += taken * block_ns;
+    longest = std::max(longest, AloneNs(block_ns, taken, on.at_once));
+    launches += limits_.launch_ns + AloneNs(task.block_ns, taken, on.at_once);
   }
   word.expected_ns = limits_.launch_ns + std::max(work / on.at_once, longest);
   return launches / word.expected_ns;

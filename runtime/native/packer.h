@@ -23,6 +23,7 @@ struct ReadyTask {
 struct PackCode {
   unsigned at_once = 1;        // physical blocks that the device runs at a time
   std::vector<int> body_of;    // by class; -1 if it has none
+  double factor = 1;           // how much longer blocks take on it than ReadyTask says
 };
 
 struct PackLimits {
@@ -49,6 +50,7 @@ class Packer {
   Packer(PackLimits limits, unsigned classes);
 
   void AddCode(PackCode code);
+  void SetFactor(unsigned code, double factor) { codes_[code].factor = factor; }
   const std::vector<PackCode>& codes() const { return codes_; }
 
   // The next word, led by the first of the ready tasks; the others come in order of precedence. False if none of the

@@ -35,6 +35,7 @@ const shape = (
   warps: readonly [number, number],
   stages: number,
   segments: number,
+  splits = 1,
 ): MmaSchedule => ({
   skeleton: 'mma',
   threads: 32 * warps[0] * warps[1] * segments,
@@ -42,6 +43,7 @@ const shape = (
   warps: { m: warps[0], n: warps[1] },
   stages,
   segments,
+  splits,
 });
 
 const cases: Record<string, Case> = {
@@ -147,6 +149,10 @@ const cases: Record<string, Case> = {
     kernel: nhwc({ channels: 16, outChannels: 72, size: [10, 12], kernel: [3, 3], pad: 1, residual: true }),
     schedule: shape(64, 160, 16, [2, 2], 2, 1),
   },
+  'NHWC conv 3x3 in 2 splits, sums put down in rounds': {
+    kernel: nhwc({ channels: 16, outChannels: 72, size: [10, 12], kernel: [3, 3], pad: 1, residual: true }),
+    schedule: shape(64, 160, 16, [2, 2], 2, 1, 2),
+  },
   'conv 1x1, whole steps of 49 pixels': {
     kernel: conv({ channels: 128, outChannels: 40, size: [7, 7], kernel: [1, 1], residual: true }),
   },
@@ -166,6 +172,20 @@ const cases: Record<string, Case> = {
   'long k': { kernel: long },
   'long k in 8 segments': { kernel: long, schedule: shape(16, 16, 32, [1, 1], 2, 8) },
   'long k in 2 segments of 4 warps': { kernel: long, schedule: shape(32, 32, 32, [2, 2], 2, 2) },
+  'long k in 3 splits': { kernel: long, schedule: shape(16, 32, 32, [1, 2], 3, 1, 3) },
+  'long k in 4 splits of 2 segments': { kernel: long, schedule: shape(16, 16, 16, [1, 1], 2, 2, 4) },
+  'splits without work': {
+    kernel: matmulKernel(2, 33, 40, 72, false, 'f16'),
+    schedule: shape(32, 32, 32, [2, 1], 3, 1, 8),
+  },
+  'NHWC conv 3x3 residual in 5 splits, steps that go round': {
+    kernel: nhwc({ channels: 24, outChannels: 40, size: [7, 7], kernel: [3, 3], pad: 1, residual: true }),
+    schedule: shape(32, 48, 32, [2, 1], 4, 1, 5),
+  },
+  'a row by a matrix in 4 splits': {
+    kernel: matmulKernel(1, 1, 100, 520, true, 'f16'),
+    schedule: shape(32, 16, 32, [1, 1], 4, 1, 4),
+  },
   'segments that are short of work': { kernel: wide, schedule: shape(16, 16, 64, [1, 1], 2, 4) },
   'a tile of 128x128': { kernel: wide, schedule: shape(128, 128, 32, [4, 2], 2, 1) },
   'a tile of 64x64x64': { kernel: wide, schedule: shape(64, 64, 64, [2, 2], 2, 1) },

@@ -9,7 +9,9 @@ import { interpretKernel } from '../../ir/interpret.ts';
 import type { Kernel, MmaSchedule } from '../../ir/kernel.ts';
 import type { Program } from '../../ir/program.ts';
 import { targetOf } from '../../ir/target.ts';
+import type { Tensor } from '../../ir/tensor.ts';
 import { scheduleKernel } from '../../passes/schedule.ts';
+import { Emulator } from '../support/emulator/emulator.ts';
 import { randomTensor, relativeError } from '../support/random.ts';
 import { oneWord, runWord } from '../support/run_kernel.ts';
 import { emulatedWay, type Way } from '../support/ways.ts';
@@ -25,9 +27,10 @@ import {
 
 const target = targetOf('sm_90');
 const plain = (kernel: Kernel): Kernel => scheduleKernel(kernel, target);
-const mma = (kernel: Kernel, s: Pick<MmaSchedule, 'tile' | 'warps' | 'stages' | 'segments'>): Kernel => ({
+type MmaShape = Pick<MmaSchedule, 'tile' | 'warps' | 'stages' | 'segments'> & { readonly splits?: number };
+const mma = (kernel: Kernel, s: MmaShape): Kernel => ({
   ...kernel,
-  schedule: { skeleton: 'mma', threads: 32 * s.warps.m * s.warps.n * s.segments, ...s },
+  schedule: { skeleton: 'mma', threads: 32 * s.warps.m * s.warps.n * s.segments, splits: 1, ...s },
 });
 
 const conv = (channelsInner: boolean): Kernel =>
@@ -92,6 +95,26 @@ const cases: { readonly [name: string]: readonly [Kernel, string] } = {
     mma(long, { tile: { m: 32, n: 32, k: 32 }, warps: { m: 2, n: 2 }, stages: 2, segments: 2 }),
     'mma',
   ],
+  'tensor cores, tiles shared by 3 blocks': [
+    mma(long, {
+      tile: { m: 32, n: 32, k: 32 },
+      warps: { m: 2, n: 1 },
+      stages: 2,
+      segments: 1,
+      splits: 3,
+    }),
+    'mma',
+  ],
+  'tensor cores, tiles shared by 2 blocks of 2 segments': [
+    mma(conv(true), {
+      tile: { m: 32, n: 48, k: 16 },
+      warps: { m: 1, n: 1 },
+      stages: 3,
+      segments: 2,
+      splits: 2,
+    }),
+    'mma',
+  ],
   'attention, one tile of keys': [
     plain(attentionKernel({ heads: 3, queries: 10, keys: 16, features: 16 })),
     'attention',
@@ -121,6 +144,47 @@ const cases: { readonly [name: string]: readonly [Kernel, string] } = {
     'attention',
   ],
 };
+
+describe('the race detector', () => {
+  const shared = cases['tensor cores, tiles shared by 3 blocks']![0];
+  const program = oneWord([shared], target.name);
+  const inputs = shared.inputs.map((b, i): [string, Tensor] => [b.name, randomTensor(b.dtype, b.shape, i)]);
+  const missing: { readonly [what: string]: readonly [text: string, instead: string, found: RegExp] } = {
+    'the fence before a block counts itself': [
+      'fence_device();   // what',
+      '// what',
+      /no fence stands behind/,
+    ],
+    'the barrier before a block counts itself': [
+      '__syncthreads();  // and what the others',
+      '// and what the others',
+      /data race|no fence stands behind/,
+    ],
+    'the atomic instruction': ['atomicInc(counter, COUNT - 1)', '(*counter)++', /data race/],
+    'the fence after the last block is known': [
+      'fence_device();  // what is read',
+      '// what is read',
+      /without a fence after the count/,
+    ],
+  };
+  for (const [what, [text, instead, found]] of Object.entries(missing))
+    it(`finds that ${what} is missing`, async () => {
+      const emulator = await Emulator.compile([program], 'races', (all) => {
+        expect(all).toContain(text);
+        return all.replace(text, instead);
+      });
+      await expect(emulator.run(program, new Map([['tenant 0', new Map(inputs)]]))).rejects.toThrow(found);
+    }, 120_000);
+
+  it('finds two blocks that write the same place', async () => {
+    const twice = oneWord([cases.map![0]], target.name);
+    const emulator = await Emulator.compile([twice], 'races', (all) =>
+      all.replaceAll('(row, block);', '(row, block / 2 * 2);'),
+    );
+    const given = new Map(cases.map![0].inputs.map((b, i) => [b.name, randomTensor(b.dtype, b.shape, i)]));
+    await expect(emulator.run(twice, new Map([['tenant 0', given]]))).rejects.toThrow(/data race/);
+  }, 120_000);
+});
 
 describe('emitted CUDA has no races', () => {
   const way: Way = emulatedWay('races');

@@ -41,6 +41,7 @@ function kernelsFor(targetName: string): Kernel[] {
       warps: { m: 1, n: 1 },
       stages: 2,
       segments: 4,
+      splits: 1,
     }),
     plain(attentionKernel({ heads: 2, queries: 33, keys: 80, features: 16, mask: true })),
     plain(convKernel({ channels: 24, outChannels: 72, size: [9, 9], kernel: [3, 3], pad: 1, dtype: 'f16' })),

@@ -15,6 +15,7 @@ import { type TierChoice, tiers } from '../../passes/coalesce.ts';
 import { parsePasses, runPass } from '../../passes/index.ts';
 import { anyModule, scheduledKernel } from '../ir/arbitraries.ts';
 import { type GraphCase, graphCase } from './graphs.ts';
+import { tensorCoreKernel } from './tensor_cores.ts';
 
 export interface Case {
   /** What the interpreter runs: no pass has been over it. */
@@ -32,8 +33,12 @@ export interface Case {
 export const anyCase: fc.Arbitrary<Case> = fc
   .record({
     source: fc.oneof(
-      anyModule(scheduledKernel({ targets: ['sm_90'] })).map((module) => ({ module })),
-      graphCase.map((graph) => ({ module: graph.lowered, graph })),
+      {
+        weight: 2,
+        arbitrary: anyModule(scheduledKernel({ targets: ['sm_90'] })).map((module) => ({ module })),
+      },
+      { weight: 3, arbitrary: graphCase.map((graph) => ({ module: graph.lowered, graph })) },
+      { weight: 2, arbitrary: anyModule(tensorCoreKernel).map((module) => ({ module })) },
     ),
     tenants: fc.integer({ min: 1, max: 3 }),
     tier: fc.constantFrom(...tiers),

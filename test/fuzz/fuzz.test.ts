@@ -20,11 +20,12 @@ async function check(way: Way, count: number): Promise<void> {
   }
 }
 
-it('some of them have attention in one kernel', () => {
-  const skeletons = seeds(60).flatMap((seed) =>
-    [...programOf(caseOf(seed), 'sm_90').classes.values()].map(({ kernel }) => kernel.schedule!.skeleton),
+it('some of them have attention in one kernel, some tiles that blocks share', () => {
+  const schedules = seeds(60).flatMap((seed) =>
+    [...programOf(caseOf(seed), 'sm_90').classes.values()].map(({ kernel }) => kernel.schedule!),
   );
-  expect(skeletons).toContain('attention');
+  expect(schedules.map((s) => s.skeleton)).toContain('attention');
+  expect(schedules.filter((s) => s.skeleton === 'mma' && s.splits > 1).length).toBeGreaterThan(2);
 });
 
 describe('random graphs and kernels give what the interpreter gives', () => {

@@ -64,6 +64,7 @@ describe('kernel classes', () => {
       warps: { m: 1, n: 1 },
       stages: 2,
       segments: 2,
+      splits: 1,
     } as const;
     const half = (channels: number) => ({
       ...convKernel({ channels, outChannels: 64, size: [20, 20], kernel: [1, 1], dtype: 'f16' }),

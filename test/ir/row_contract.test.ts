@@ -3,10 +3,13 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { virtualBlocks } from '../../ir/blocks.ts';
 import { provedInside } from '../../ir/bounds.ts';
 import { classOf, type KernelClass, memberOf, openSizeNames } from '../../ir/class.ts';
 import type { Kernel } from '../../ir/kernel.ts';
+import { parseSchedule } from '../../ir/parse/index.ts';
 import { breachOf, formatLaw, rowContract } from '../../ir/row_contract.ts';
+import { scratchBytes, scratchOf } from '../../ir/scratch.ts';
 import { hostTarget } from '../../ir/target.ts';
 import { byteSize } from '../../ir/types.ts';
 import { loadsIn } from '../../ir/walk.ts';
@@ -14,7 +17,10 @@ import { scheduleKernel } from '../../passes/schedule.ts';
 import { convKernel } from '../codegen/kernels.ts';
 import { contractionKernel, scheduledKernel } from './arbitraries.ts';
 
-const bytesOf = (k: Kernel): number[] => [...k.inputs, ...k.outputs].map((b) => byteSize(b));
+const bytesOf = (k: Kernel): number[] => [
+  ...[...k.inputs, ...k.outputs].map((b) => byteSize(b)),
+  ...scratchOf(k).map(scratchBytes),
+];
 
 /** True if every access that is unguarded in the class's kernel is inside in the member. */
 function isInside({ kernel }: KernelClass, member: Kernel): boolean {
@@ -68,6 +74,27 @@ describe('row contracts', () => {
     // The property says nothing unless both happen.
     expect(inside).toBeGreaterThan(100);
     expect(outside).toBeGreaterThan(100);
+  });
+
+  it('know the scratch memory of tiles that blocks share, at any size', () => {
+    const member = (size: number): Kernel => ({
+      ...convKernel({ channels: 64, outChannels: 40, size: [size, size], kernel: [1, 1], dtype: 'f16' }),
+      schedule: parseSchedule(
+        'mma(threads: 64, tile: 32x16x32, warps: 1x1, stages: 2, segments: 2, splits: 4)',
+      )!,
+    });
+    const contract = rowContract(classOf(member(9), 'generic'));
+    for (const size of [9, 16, 17]) {
+      const kernel = member(size);
+      const { values } = classOf(kernel, 'generic').sizes;
+      const tiles = Math.ceil(size ** 2 / 32) * 3;
+      const bytes = bytesOf(kernel);
+      expect(bytes.slice(-2)).toEqual([tiles * 4 * 2 * 32 * 16 * 4, tiles * 4]);
+      expect(breachOf(contract, values, bytes)).toBeUndefined();
+      expect(breachOf(contract, values, [...bytes.slice(0, -1), 4 * tiles - 4])).toMatch(/operand 5 takes/);
+      expect(breachOf(contract, values, bytes.slice(0, -2))).toMatch(/4 operands, not 6/);
+      expect(virtualBlocks(kernel)).toBe(4 * tiles);
+    }
   });
 
   it('says what is wrong with a row', () => {

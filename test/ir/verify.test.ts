@@ -28,6 +28,7 @@ const mma = {
   warps: { m: 2, n: 2 },
   stages: 2,
   segments: 1,
+  splits: 1,
 } as const satisfies Schedule;
 const halves = matmulKernel(1, 64, 64, 64, true, 'f16');
 
@@ -59,6 +60,11 @@ describe('the kernel verifier', () => {
       { ...halves, schedule: { ...mma, stages: 32 } },
       /bytes of shared memory/,
     ],
+    'more blocks that share a tile than one should add up for': [
+      { ...halves, schedule: { ...mma, splits: 33 } },
+      /33 splits, at most 32/,
+    ],
+    'no block at all': [{ ...halves, schedule: { ...mma, splits: 0 } }, /a size that is not at least 1/],
     'one stage': [{ ...halves, schedule: { ...mma, stages: 1 } }, /1 stages/],
     'f32 on tensor cores': [{ ...matmulKernel(1, 64, 64, 64), schedule: mma }, /two f16 or two bf16/],
     'an unbound index': [copy(i, load(x, [outside])), /index j is not bound/],

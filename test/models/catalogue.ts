@@ -10,7 +10,7 @@ import { readModel } from '../../compiler/index.ts';
 import { directionFile, recogniserFile, wakeModelFile } from '../../demo/models.ts';
 import type { Model, Precision } from '../../driver/model.ts';
 import { compileModel } from '../../index.ts';
-import type { Tensors } from '../../runtime/program.ts';
+import type { Tensors } from '../../runtime/tenants.ts';
 import { testFolder } from '../conformance/suite.ts';
 import { randomTensor } from '../support/random.ts';
 

@@ -3,6 +3,7 @@
  * what the interpreter does.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buffer, load, op } from '../../ir/build.ts';
 import { interpretKernel } from '../../ir/interpret.ts';
 import type { Kernel, Schedule } from '../../ir/kernel.ts';
 import { parseSchedule } from '../../ir/parse/index.ts';
@@ -49,6 +50,34 @@ describe('candidates', () => {
     const best = (width: number): string =>
       formatSchedule(scheduleCandidates(wide, targetOf('sm_90'), [width], 2)[1]!);
     expect(best(1)).not.toBe(best(64));
+  });
+
+  it('share tiles among blocks where tiles are few and sums long, and only there', () => {
+    const target = targetOf('sm_90');
+    const splitsOf = (channels: number, size: number, dtype: 'f16' | 'f32' = 'f16'): number[] => {
+      const layer = { channels, outChannels: channels, size: [size, size], kernel: [3, 3], pad: 1 } as const;
+      const kernel = convKernel({ ...layer, dtype, channelsInner: true, channelsLast: true });
+      return scheduleCandidates(kernel, target).map((s) => (s.skeleton === 'mma' ? s.splits : 1));
+    };
+    const few = splitsOf(512, 7);
+    expect(few[0]).toBeGreaterThan(1); // the default
+    expect(new Set(few).size).toBeGreaterThan(1);
+    for (const splits of [splitsOf(64, 56), splitsOf(16, 7), splitsOf(512, 7, 'f32')])
+      expect(new Set(splits)).toEqual(new Set([1]));
+  });
+
+  it('share no tiles of a kernel that has no operands to spare', () => {
+    const plain = matmulKernel(1, 16, 64, 4096, true, 'f16');
+    const [stored] = plain.stores;
+    // With 15 operands a row has no room for two of scratch memory.
+    const more = Array.from({ length: 12 }, (_, n) => buffer(`e${n}`, 'f16', [64]));
+    const column = stored!.at.at(-1)!;
+    const value = more.reduce((sum, b) => op('add', sum, load(b, [column])), stored!.value);
+    const kernel = { ...plain, inputs: [...plain.inputs, ...more], stores: [{ ...stored!, value }] };
+    const splits = (k: Kernel): number[] =>
+      scheduleCandidates(k, targetOf('sm_90')).map((s) => (s.skeleton === 'mma' ? s.splits : 0));
+    expect(Math.max(...splits(plain))).toBeGreaterThan(1);
+    expect(new Set(splits(kernel))).toEqual(new Set([1]));
   });
 
   it('are compared by the sum of their times relative to the best of each width', () => {

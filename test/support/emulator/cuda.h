@@ -22,7 +22,7 @@ namespace emulated {
 struct Lane { const void* row; unsigned left[4], right[2]; double value; };
 static Lane lanes[kMaxThreads];
 UNSEEN static Lane* warp() { return lanes + threadIdx.x / 32 * 32; }
-UNSEEN static void meet_warp() { warp_barriers[threadIdx.x / 32].wait(32, false); }
+UNSEEN static void meet_warp() { barriers.warp[threadIdx.x / 32].wait(32, false); }
 
 template <typename T> UNSEEN static T exchange(T value, unsigned from) {
   static_assert(sizeof(T) <= sizeof(double), "a value that fits a lane");
@@ -35,11 +35,22 @@ template <typename T> UNSEEN static T exchange(T value, unsigned from) {
 }
 }  // namespace emulated
 
-static void __syncthreads() { emulated::block_barrier.wait(emulated::present, true); }
-static void __syncwarp() { emulated::warp_barriers[threadIdx.x / 32].wait(32, true); }
+static void __syncthreads() { emulated::barriers.block.wait(emulated::present, true); }
+static void __syncwarp() { emulated::barriers.warp[threadIdx.x / 32].wait(32, true); }
 template <int THREADS> static void sync_group(int group) {
   if (THREADS == 32) __syncwarp();
-  else emulated::group_barriers[group + 1].wait(THREADS, true);
+  else emulated::barriers.group[group + 1].wait(THREADS, true);
+}
+static int __syncthreads_or(int mine) {
+  static int any;
+  const auto gather = [](int value, bool sets) __attribute__((noinline, no_sanitize("thread"))) { return any = sets ? value : any | value; };
+  gather(mine, false);
+  __syncthreads();
+  const int result = gather(0, false);
+  __syncthreads();
+  if (threadIdx.x == 0) gather(0, true);
+  __syncthreads();
+  return result;
 }
 template <typename T> static T __shfl_xor_sync(unsigned, T value, int step) {
   return emulated::exchange(value, (threadIdx.x % 32) ^ (unsigned)step);
@@ -64,6 +75,63 @@ static float nan_f32() { return NAN; }
 
 template <typename V> static void load_if(V& value, const void* from, bool valid) {
   if (valid) value = *(const V*)from;
+}
+
+namespace emulated {
+// What a thread leaves for other blocks lands as late as it may, at its next fence; that of a thread without one is never seen.
+struct Left { float* at; float value[4]; };
+struct Leavings { Left left[256]; int count; unsigned block; };
+static Leavings* leavings[kMaxThreads];
+
+UNSEEN static Leavings& own_leavings() {
+  Leavings*& own = leavings[threadIdx.x];
+  if (!own) own = (Leavings*)calloc(1, sizeof(Leavings)), own->block = ~0u;
+  if (own->block != blockIdx.x) own->count = 0, own->block = blockIdx.x;
+  return *own;
+}
+UNSEEN static void leave(float* at, const float* value) {
+  Leavings& own = own_leavings();
+  if ((size_t)at % 16 != 0) fail("a vector that is not aligned");
+  if (own.count == 256) fail("too much left for other blocks at once");
+  Left& left = own.left[own.count++];
+  left.at = at;
+  for (int n = 0; n < 4; n++) left.value[n] = value[n];
+}
+UNSEEN static bool take_leaving(Left& taken) {
+  Leavings& own = own_leavings();
+  if (own.count == 0) return false;
+  taken = own.left[--own.count];
+  return true;
+}
+UNSEEN static void note_fence() { fenced[threadIdx.x] = atomics; }
+UNSEEN static void need_fence() {
+  if (fenced[threadIdx.x] != atomics) fail("what other blocks left is read without a fence after the count");
+}
+// Wraps round beyond `last`. Orders those who count, for the thread sanitizer.
+UNSEEN static unsigned count_up(unsigned* counter, unsigned last) {
+  for (Leavings* l : leavings)
+    if (l && l->block == blockIdx.x && l->count > 0) fail("a block counts itself, but no fence stands behind what it left");
+  atomics++;
+#if defined(__SANITIZE_THREAD__)
+  __tsan_acquire(counter);
+  __tsan_release(counter);
+#endif
+  const unsigned old = *counter;
+  *counter = old >= last ? 0 : old + 1;
+  return old;
+}
+}  // namespace emulated
+
+static unsigned atomicInc(unsigned* counter, unsigned last) { return emulated::count_up(counter, last); }
+static void leave_floats(float* at, const float (&v)[4]) { emulated::leave(at, v); }
+static void take_floats(float (&v)[4], const float* at) {
+  emulated::need_fence();
+  for (int n = 0; n < 4; n++) v[n] = at[n];
+}
+static void fence_device() {
+  for (emulated::Left left; emulated::take_leaving(left);)
+    for (int n = 0; n < 4; n++) left.at[n] = left.value[n];
+  emulated::note_fence();
 }
 
 namespace emulated {

@@ -7,16 +7,18 @@ import { readFileSync } from 'node:fs';
 import { preludeOf } from '../../../codegen/prelude.ts';
 import { emitWord, type WordSource } from '../../../codegen/word.ts';
 import type { TensorsByTenant } from '../../../ir/interpret_program.ts';
-import { codeKey, type Place, type Program } from '../../../ir/program.ts';
+import { type CompiledModel, codeKey, type Place, type Program } from '../../../ir/program.ts';
+import { scratchOf } from '../../../ir/scratch.ts';
 import { targetOf } from '../../../ir/target.ts';
 import { bytesOf, makeTensor, type Tensor } from '../../../ir/tensor.ts';
+import { kernelOfTask } from '../../../ir/verify_program.ts';
 import { CodeCache } from '../../../runtime/cache.ts';
 import { inParallel } from '../../../runtime/parallel.ts';
 import { findHostCompiler, runCompiler } from '../../../runtime/toolchain.ts';
 
 /**
  * What watches the emulated program. `memory`: AddressSanitizer, with an allocation of its own for every operand, and UBSan. `races`:
- * ThreadSanitizer, to which only barriers order a block's threads.
+ * ThreadSanitizer, to which only barriers order a block's threads, and only atomic instructions the blocks of a launch.
  */
 export type Watch = 'memory' | 'races';
 
@@ -44,8 +46,15 @@ interface Part {
 export class Emulator {
   private constructor(private readonly partOf: ReadonlyMap<Program, Part>) {}
 
-  /** Compiles every word of programs for a CUDA target; many at once, since most of the time goes into what they share. */
-  static async compile(programs: readonly Program[], watch: Watch): Promise<Emulator> {
+  /**
+   * Compiles every word of programs for a CUDA target; many at once, since most of the time goes into what they share.
+   * @param edit changes the text, to see what the watch then finds.
+   */
+  static async compile(
+    programs: readonly Program[],
+    watch: Watch,
+    edit: (text: string) => string = (text) => text,
+  ): Promise<Emulator> {
     const parts: Part[] = [];
     const partOf = new Map<Program, Part>();
     for (const program of programs) {
@@ -59,7 +68,7 @@ export class Emulator {
       partOf.set(program, part);
     }
     await inParallel(parts, async (part) => {
-      part.path = await build(part.sources, watch);
+      part.path = await build(part.sources, watch, edit);
     });
     return new Emulator(partOf);
   }
@@ -74,6 +83,7 @@ export class Emulator {
       const weights = new Uint8Array(model.weightBytes).fill(0xff);
       const arena = new Uint8Array(model.arenaBytes).fill(0xff);
       for (const { offset, tensor } of model.weights) weights.set(bytesOf(tensor), offset);
+      for (const { offset, bytes } of zerosOf(program, model)) arena.fill(0, offset, offset + bytes);
       for (const port of model.inputs)
         arena.set(bytesOf(inputs.get(name)!.get(port.name)!), port.place.offset);
       return { weights, arena };
@@ -86,6 +96,9 @@ export class Emulator {
       program.tenants.map(({ name, model }, n) => {
         const arena = output.subarray(at + memory[n]!.weights.length);
         at += memory[n]!.weights.length + memory[n]!.arena.length;
+        for (const { value, offset, bytes } of zerosOf(program, model))
+          if (arena.subarray(offset, offset + bytes).some((byte) => byte !== 0))
+            throw new EmulatorError(`%${value} of ${name} is not zero after the round`);
         const ports = model.outputs.map((port) => {
           const tensor = makeTensor(port.dtype, port.shape);
           const { offset, bytes } = port.place;
@@ -97,6 +110,14 @@ export class Emulator {
     );
   }
 }
+
+/** Where blocks count, which a round finds zero and leaves so. */
+const zerosOf = (program: Program, model: CompiledModel): Place[] =>
+  model.tasks.flatMap((task) => {
+    const kernel = kernelOfTask(program, task)!;
+    const places = task.operands.slice(kernel.inputs.length + kernel.outputs.length);
+    return places.filter((_, n) => scratchOf(kernel)[n]!.keepsZeros);
+  });
 
 const bytesOf32 = (numbers: readonly number[]): Uint8Array => new Uint8Array(Int32Array.from(numbers).buffer);
 
@@ -170,9 +191,13 @@ function addCodes({ codes, sources }: Part, program: Program): void {
   }
 }
 
-async function build(sources: readonly WordSource[], watch: Watch): Promise<string> {
+async function build(
+  sources: readonly WordSource[],
+  watch: Watch,
+  edit: (text: string) => string,
+): Promise<string> {
   const skipped = preludeOf('cuda').length;
-  const text = [
+  const unedited = [
     // In this order: the emulation knows slots, and scalar helpers need its keywords.
     ...[prelude('slot.h'), read('fibers.h'), read('cuda.h')],
     ...['scalar.h', 'share.h', 'block.h', 'vector.h', 'mma.h', 'attention.h'].map(prelude),
@@ -191,6 +216,7 @@ async function build(sources: readonly WordSource[], watch: Watch): Promise<stri
     '  return emulated::run(codes);',
     '}',
   ].join('\n');
+  const text = edit(unedited);
   const { command } = findHostCompiler()!;
   const flags = [
     ...[

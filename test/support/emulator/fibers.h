@@ -1,6 +1,7 @@
 // A block's threads as fibers of one CPU thread. They change places at barriers and warp instructions only, in an order that differs
-// from turn to turn. Sanitizers are told of every change: to the thread sanitizer each fiber is a thread of its own, which only
-// barriers order, so it finds every pair of accesses that no barrier keeps apart.
+// from turn to turn. Sanitizers are told of every change: to the thread sanitizer each thread of each block is a thread of its own, which
+// only barriers and atomic instructions order, so it finds every pair of accesses, within a block or between blocks of one launch, that
+// nothing else keeps apart.
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +14,15 @@
 extern "C" {
 void* __tsan_get_current_fiber();
 void* __tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void* fiber);
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* address);
 void __tsan_release(void* address);
 void __tsan_write_range(void* address, unsigned long size);
+// Meant for the heaps of Java machines: memory that is freed and allocated again is nobody's, and orders nobody.
+void __tsan_java_init(unsigned long heap, unsigned long bytes);
+void __tsan_java_free(unsigned long address, unsigned long bytes);
+void __tsan_java_alloc(unsigned long address, unsigned long bytes);
 }
 #endif
 #if defined(__SANITIZE_ADDRESS__)
@@ -75,7 +81,15 @@ static Fiber fibers[kMaxThreads], scheduler;
 static unsigned random_state;
 // Arrivals at barriers, departures and ends: a turn of all threads without one means that they wait for ever.
 static unsigned long progress;
-static Order between_blocks;
+static Order launch_begin, launch_end;
+
+// From here on the memory (of whole 8 bytes) is another block's: what was done to it before is no matter of races, and orders nobody.
+UNSEEN static void forget(void* from, size_t bytes) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_java_free((unsigned long)from, bytes + 7 & ~7ul);
+  __tsan_java_alloc((unsigned long)from, bytes + 7 & ~7ul);
+#endif
+}
 
 #if defined(__x86_64__)
 // Saves what a call must keep and the stack, and takes up another one. swapcontext does more: two system calls.
@@ -146,7 +160,11 @@ struct Barrier {
 };
 // Threads of the block that have not ended: only these are waited for where the whole block meets.
 static int present;
-static Barrier block_barrier, group_barriers[16], warp_barriers[kMaxThreads / 32];
+static struct alignas(8) Barriers {
+  Barrier block, group[16], warp[kMaxThreads / 32];
+} barriers;
+// Atomic instructions of all blocks so far, and how many there had been at each thread's last fence.
+static unsigned long atomics, fenced[kMaxThreads];
 
 using Entry = void (*)(const WordLaunch&);
 static Entry body;
@@ -159,12 +177,12 @@ UNSEEN static void start() {
   __sanitizer_finish_switch_fiber(nullptr, &bottom, &size);
   scheduler.stack = (char*)bottom;
 #endif
-  between_blocks.acquire();
+  launch_begin.acquire();
   body(*body_launch);
-  between_blocks.release();
+  launch_end.release();
   fibers[threadIdx.x].done = true;
   progress++;
-  if (--present > 0 && block_barrier.arrived == present) block_barrier.open();
+  if (--present > 0 && barriers.block.arrived == present) barriers.block.open();
   for (;;) yield();
 }
 
@@ -180,22 +198,21 @@ UNSEEN static void run_block(Entry entry, const WordLaunch& launch, unsigned blo
   body = entry, body_launch = &launch;
   blockIdx.x = block;
   present = threads;
-  block_barrier = Barrier();
-  for (Barrier& b : group_barriers) b = Barrier();
-  for (Barrier& b : warp_barriers) b = Barrier();
+  forget(__start_block_shared, __stop_block_shared - __start_block_shared);
+  forget(&barriers, sizeof barriers);
+  barriers = Barriers();
+  atomics++;  // a fence of the block before is none of this one's
   static int order[kMaxThreads];
-  between_blocks.release();
 #if defined(__SANITIZE_THREAD__)
   scheduler.sanitized = __tsan_get_current_fiber();
 #endif
   for (int t = 0; t < threads; t++) {
     Fiber& f = fibers[t];
-    if (!f.stack) {
-      f.stack = (char*)malloc(kStack);
+    if (!f.stack) f.stack = (char*)malloc(kStack);
 #if defined(__SANITIZE_THREAD__)
-      f.sanitized = __tsan_create_fiber(0);
+    forget(f.stack, kStack);
+    f.sanitized = __tsan_create_fiber(0);
 #endif
-    }
     f.done = false;
     prepare(f, start);
     order[t] = t;
@@ -215,6 +232,8 @@ UNSEEN static void run_block(Entry entry, const WordLaunch& launch, unsigned blo
     }
     if (progress == before) fail("threads wait at a barrier that others never reach");
   }
-  between_blocks.acquire();
+#if defined(__SANITIZE_THREAD__)
+  for (int t = 0; t < threads; t++) __tsan_destroy_fiber(fibers[t].sanitized);
+#endif
 }
 }  // namespace emulated

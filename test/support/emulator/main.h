@@ -24,6 +24,9 @@ static unsigned read_number() {
 struct Part { unsigned buffer, offset, bytes; void* own; };
 
 static int run(const Code* codes) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_java_init(8, 1ul << 47);
+#endif
   random_state = read_number();
   const unsigned buffers = read_number();
   char** memory = (char**)calloc(buffers + 1, sizeof *memory);
@@ -78,7 +81,9 @@ static int run(const Code* codes) {
     }
     BlockTime* times = (BlockTime*)calloc(grid, sizeof *times);
     if (random_below(4) == 0) launch.times = times;
+    launch_begin.release();
     for (unsigned b = 0; b < grid; b++) run_block(code.entry, launch, order[b], code.threads);
+    launch_end.acquire();
     for (unsigned b = 0; b < grid && launch.times; b++)
       if (times[b].begin == 0 || times[b].end <= times[b].begin || times[b].row != map[b]) fail("a block's time is missing");
     free(times);

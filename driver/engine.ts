@@ -1,0 +1,152 @@
+/**
+ * @file The issue engine as users have it: `Device.serve`. Requests of loaded tenants arrive at any time, join at the next word, and share the
+ * device by weight; what is often ready together gets code of its own in the background.
+ */
+
+import type { LoadedEngine } from '../runtime/engine.ts';
+import type { NativeEngineStats } from '../runtime/native.ts';
+import type { Tensors } from '../runtime/tenants.ts';
+import type { LoadOptions, Program } from './device.ts';
+import { Jit, type JitClass, type JitEvent, type JitOptions } from './jit.ts';
+
+export interface ServeOptions extends Omit<LoadOptions, 'words'> {
+  /** Each tenant's share of the device's time, by name, where not 1. */
+  readonly weights?: { readonly [tenant: string]: number };
+  /**
+   * Latency against throughput: how many times as long as the request that leads it needs by itself a word may take, to serve others as
+   * well. 1 is the lowest latency for who is first; more serves more at once. Default 4.
+   */
+  readonly stretch?: number;
+  /** No word is planned to take longer; longer kernels are sliced. Default 1 on a GPU, 20 on the host. */
+  readonly boundMilliseconds?: number;
+  /** Default true: where all tenants always have a request, they run as rounds of one captured program. */
+  readonly rounds?: boolean;
+  /** Default true: compile code for what is often ready together. */
+  readonly jit?: boolean | JitOptions;
+  readonly onJit?: (event: JitEvent) => void;
+}
+
+/** What an engine has done so far. */
+export interface EngineStats {
+  readonly requests: number;
+  readonly words: number;
+  /** Tasks, or parts of them, in these words. */
+  readonly slots: number;
+  readonly slices: number;
+  readonly rounds: number;
+  /** Of the thread that issues: from the choice of a word to its launch, the mean. On the host a launch is the word itself. */
+  readonly issueMicroseconds: number;
+}
+
+/** A word that was issued, in milliseconds since the engine was made. */
+export interface JournalWord {
+  readonly issued: number;
+  readonly ended: number;
+  /** Milliseconds that it was expected to take; 0 for a round. */
+  readonly expected: number;
+  /** A round of the captured program, of these tenants. */
+  readonly isRound: boolean;
+  readonly slots: readonly {
+    readonly tenant: string;
+    /** The kernel; undefined in a round, which runs all of the tenant's. */
+    readonly task?: string;
+    readonly from: number;
+    readonly to: number;
+  }[];
+}
+
+/** Tenants that are served. */
+export class Engine {
+  readonly #jit: Jit | undefined;
+  readonly #start = Number(process.hrtime.bigint());
+
+  constructor(
+    private readonly loaded: LoadedEngine,
+    private readonly program: Program,
+    classes: readonly JitClass[],
+    add: (classes: readonly string[]) => Promise<void>,
+    { jit = true, onJit = () => {} }: ServeOptions,
+    private readonly onClose: () => void,
+  ) {
+    if (jit) {
+      const host = { classes, stats: () => loaded.stats(), add, tell: onJit };
+      this.#jit = new Jit(host, jit === true ? {} : jit);
+    }
+  }
+
+  /**
+   * One tenant's request. A tenant's requests run in order, those of different tenants together. The inputs' arrays must be left alone until
+   * it ends. Rejects with RequestError, at once, for one that does not fit the model.
+   */
+  submit(tenant: string, inputs: Tensors): Promise<Tensors> {
+    return this.loaded.submit(tenant, inputs);
+  }
+
+  /**
+   * For measurements: requests that arrive at these milliseconds from now (ascending), each of a tenant, by its place in the list. They
+   * compute on whatever the inputs hold. Gives the milliseconds from each arrival to its end.
+   */
+  drive(milliseconds: readonly number[], tenants: readonly number[]): Promise<Float64Array> {
+    return this.loaded.drive(Float64Array.from(milliseconds), Uint32Array.from(tenants));
+  }
+
+  stats(): EngineStats {
+    const { requests, words, slots, slices, rounds, issueNanoseconds }: NativeEngineStats =
+      this.loaded.stats();
+    const issueMicroseconds = words > 0 ? issueNanoseconds / words / 1e3 : 0;
+    return { requests, words, slots, slices, rounds, issueMicroseconds };
+  }
+
+  /** Whether code is being compiled in the background now. */
+  get isCompiling(): boolean {
+    return this.#jit?.isBusy ?? false;
+  }
+
+  /** What the last request of each tenant, driven or not, left in its outputs. */
+  readOutputs(): { readonly [tenant: string]: Tensors } {
+    return this.program.readOutputs();
+  }
+
+  /** Keeps a journal of words from here on, or no longer. It takes memory and time. */
+  keepJournal(keep: boolean): void {
+    this.loaded.keepJournal(keep);
+  }
+
+  /** The words since the last call, oldest first: up to 65,536. */
+  takeJournal(): JournalWord[] {
+    const { words, slots } = this.loaded.takeJournal();
+    const { tenants } = this.program.plan;
+    const journal = Array.from({ length: words.length / 4 }, (_, n) => ({
+      issued: (words[4 * n]! - this.#start) / 1e6,
+      ended: (words[4 * n + 1]! - this.#start) / 1e6,
+      expected: words[4 * n + 2]! / 1e6,
+      isRound: words[4 * n + 3]! < 0,
+      slots: [] as JournalWord['slots'][number][],
+    }));
+    for (let n = 0; n < slots.length; n += 5) {
+      const [word, t, task, from, to] = slots.subarray(n, n + 5) as unknown as [
+        number,
+        number,
+        number,
+        number,
+        number,
+      ];
+      const { name, model } = tenants[t]!;
+      journal[word]!.slots.push({
+        tenant: name,
+        ...(task >= 0 && { task: model.tasks[task]!.name }),
+        from,
+        to,
+      });
+    }
+    return journal;
+  }
+
+  /** Rejects what is under way and gives the tenants' memory back. */
+  close(): void {
+    this.#jit?.stop();
+    this.loaded.close();
+    this.program.close();
+    this.onClose();
+  }
+}

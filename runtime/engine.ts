@@ -1,0 +1,179 @@
+/**
+ * @file The issue engine for loaded tenants: requests go in as tensors at any time, and words come from whatever is ready. What is
+ * native about it is behind native.ts; here are the tenants' rows, the queues beyond what it takes, and its codes.
+ */
+import type { Task } from '../ir/program.ts';
+import type {
+  NativeEngine,
+  NativeEngineCode,
+  NativeEngineStats,
+  NativeEngineTask,
+  NativeJournal,
+} from './native.ts';
+import type { LoadedCode, LoadedProgram } from './program.ts';
+import type { Tensors } from './tenants.ts';
+
+export interface EngineOptions {
+  /** Each tenant's share of the device's time, relative to the others'. */
+  readonly weights: readonly number[];
+  readonly boundMilliseconds: number;
+  readonly stretch: number;
+  readonly ahead: number;
+  /** Whether rounds of the program's own words may be run where all tenants are there all the time. */
+  readonly rounds: boolean;
+  /** Milliseconds that a virtual block of a task is expected to take, and that a word takes besides. */
+  readonly blockMilliseconds: (task: Task) => number;
+  readonly launchMilliseconds: number;
+}
+
+/** Code of one or several classes (keys of either tier), in the order of its bodies. */
+export interface EngineCode extends LoadedCode {
+  readonly classes: readonly string[];
+}
+
+interface Waiting {
+  readonly writes: readonly Uint8Array[];
+  readonly resolve: (outputs: Tensors) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** A tenant has as many requests at the native engine: one that runs, and one that is next. */
+const underWayAtMost = 2;
+
+export class LoadedEngine {
+  readonly #native: NativeEngine;
+  /** Tasks are numbered by their specialised class: the finest that any code goes by. */
+  readonly classes: readonly {
+    readonly specialised: string;
+    readonly generic: string;
+    readonly task: Task;
+  }[];
+  readonly #waiting: Waiting[][];
+  readonly #underWay: number[];
+  #closed = false;
+
+  /**
+   * @param program whose tenants are served; rounds of it may be run. It is not to be used by itself meanwhile.
+   * @param codes at least one for the generic or specialised class of each task.
+   */
+  constructor(
+    private readonly device: { createEngine: import('./native.ts').NativeDevice['createEngine'] },
+    private readonly program: LoadedProgram,
+    codes: readonly EngineCode[],
+    options: EngineOptions,
+  ) {
+    const tenants = program.memory.all;
+    const known = new Map<string, { specialised: string; generic: string; task: Task }>();
+    for (const task of tenants.flatMap((t) => t.model.tasks))
+      if (!known.has(task.classes.specialised))
+        known.set(task.classes.specialised, { ...task.classes, task });
+    this.classes = [...known.values()];
+    const number = new Map([...known.keys()].map((key, n) => [key, n]));
+    const contracts = new Map(codes.flatMap((c) => c.classes.map((key, n) => [key, c.launch.contracts[n]!])));
+    const taskOf = (tenant: number, task: Task): NativeEngineTask => {
+      const generic = contracts.get(task.classes.generic);
+      const contract = generic ?? contracts.get(task.classes.specialised);
+      return {
+        class: number.get(task.classes.specialised)!,
+        blocks: task.blocks,
+        blockNanoseconds: Math.max(1, 1e6 * options.blockMilliseconds(task)),
+        operands: program.memory.operandsOf(tenant, task, contract, generic ? task.sizes : []),
+        sizes: task.sizes,
+      };
+    };
+    this.#waiting = tenants.map(() => []);
+    this.#underWay = tenants.map(() => 0);
+    this.#native = this.device.createEngine({
+      classes: Math.max(1, this.classes.length),
+      tenants: tenants.map(({ model }, t) => ({
+        weight: options.weights[t]!,
+        inputs: model.inputs.map(({ place }) => program.memory.operand(t, place)),
+        outputs: model.outputs.map(({ place }) => program.memory.operand(t, place)),
+        tasks: model.tasks.map((task) => taskOf(t, task)),
+      })),
+      codes: codes.map((c) => this.#nativeCode(c)),
+      ...(options.rounds && program.native && { program: program.native }),
+      boundNanoseconds: 1e6 * options.boundMilliseconds,
+      stretch: options.stretch,
+      launchNanoseconds: 1e6 * options.launchMilliseconds,
+      ahead: options.ahead,
+    });
+  }
+
+  /** Runs one tenant's request among all others'. Rejects with RequestError if it does not fit the model. */
+  submit(tenant: string, inputs: Tensors): Promise<Tensors> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) throw new Error('the engine is closed');
+      const t = this.program.memory.number(tenant);
+      // Copied at once where the native engine can take it; else when it can, and until then the caller must leave the arrays alone.
+      const writes = this.program.memory.writes(t, inputs).map(({ data }) => data);
+      this.#waiting[t]!.push({ writes, resolve, reject });
+      this.#send(t);
+    });
+  }
+
+  /** From the next word on. */
+  addCode(code: EngineCode, factor: number): void {
+    this.#native.addCode({ ...this.#nativeCode(code), factor });
+  }
+
+  /** See NativeEngine.drive. */
+  drive(milliseconds: Float64Array, tenants: Uint32Array): Promise<Float64Array> {
+    return this.#native.drive(milliseconds, tenants);
+  }
+
+  stats(): NativeEngineStats {
+    return this.#native.stats();
+  }
+
+  keepJournal(keep: boolean): void {
+    this.#native.keepJournal(keep);
+  }
+
+  takeJournal(): NativeJournal {
+    return this.#native.takeJournal();
+  }
+
+  /** Requests under way and waiting are rejected. The program stays as it is. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const queue of this.#waiting)
+      for (const w of queue.splice(0)) w.reject(new Error('the engine is closed'));
+    this.#native.close();
+  }
+
+  #send(t: number): void {
+    while (this.#underWay[t]! < underWayAtMost && this.#waiting[t]!.length > 0) {
+      const { writes, resolve, reject } = this.#waiting[t]!.shift()!;
+      const { outputs, transfers } = this.program.memory.outputsOf(t);
+      this.#underWay[t]!++;
+      this.#native
+        .submit(
+          t,
+          writes,
+          transfers.map(({ data }) => data),
+        )
+        .then(() => resolve(outputs), reject)
+        .finally(() => {
+          this.#underWay[t]!--;
+          this.#send(t);
+        });
+    }
+  }
+
+  #nativeCode({ code, launch, classes }: EngineCode): NativeEngineCode {
+    const served = this.classes.flatMap(({ specialised, generic }, n) => {
+      const own = classes.indexOf(specialised);
+      const body = own >= 0 ? own : classes.indexOf(generic);
+      return body >= 0 ? [{ n, body }] : [];
+    });
+    return {
+      code,
+      threads: launch.threads,
+      sharedBytes: launch.sharedBytes,
+      classes: served.map(({ n }) => n),
+      bodies: served.map(({ body }) => body),
+    };
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * @file Tenants on a device: each one's weights and arena, and what passes between a request's tensors and them.
+ */
+import type { CompiledModel, Place, Port, Task, Tenant } from '../ir/program.ts';
+import { breachOf, type RowContract } from '../ir/row_contract.ts';
+import { bytesOf, makeArray, makeTensor, type Tensor, type TypedArray } from '../ir/tensor.ts';
+import { byteSize, elementCount, formatType, sameShape } from '../ir/types.ts';
+import type { NativeBuffer, NativeDevice, Operand, Transfer } from './native.ts';
+
+/** Tensors by name. */
+export type Tensors = { readonly [name: string]: Tensor };
+
+/** A request that does not fit its tenant's model; nothing was run. */
+export class RequestError extends Error {
+  override readonly name = 'RequestError';
+}
+
+interface Memory {
+  readonly weights: NativeBuffer;
+  readonly arena: NativeBuffer;
+}
+
+export class LoadedTenants {
+  readonly #memory: readonly Memory[];
+  readonly #tenantOf: ReadonlyMap<string, number>;
+
+  /** Allocates memory for each tenant and copies its weights. Throws RangeError if two tenants share a name. */
+  constructor(
+    private readonly device: NativeDevice,
+    readonly all: readonly Tenant[],
+  ) {
+    this.#tenantOf = new Map(all.map((t, n) => [t.name, n]));
+    if (this.#tenantOf.size !== all.length) throw new RangeError('two tenants have the same name');
+    this.#memory = all.map((t) => upload(device, t.model));
+  }
+
+  /** Clears and gives back the tenants' memory. */
+  close(): void {
+    for (const { weights, arena } of this.#memory) {
+      this.device.release(weights);
+      this.device.release(arena);
+    }
+  }
+
+  /**
+   * What a slot row of a task says of operands, checked: a row that breaks its class's contract would let the kernel out of its
+   * buffers. Throws RangeError for one that does.
+   */
+  operandsOf(
+    tenant: number,
+    task: Task,
+    contract: RowContract | undefined,
+    sizes: readonly number[],
+  ): Operand[] {
+    const bytes = task.operands.map((place) => place.bytes);
+    const breach = contract ? breachOf(contract, sizes, bytes) : 'its word has no such class';
+    if (breach !== undefined)
+      throw new RangeError(`tenant '${this.all[tenant]!.name}', task ${task.name}: ${breach}`);
+    return task.operands.map((place) => this.operand(tenant, place));
+  }
+
+  /** Part of a tenant's memory. */
+  operand(tenant: number, { space, offset, bytes }: Place): Operand {
+    return { buffer: this.#memory[tenant]![space], offset, bytes };
+  }
+
+  /** A tenant's number; throws RequestError for a name that nobody has. */
+  number(tenant: string): number {
+    const t = this.#tenantOf.get(tenant);
+    if (t === undefined)
+      throw new RequestError(`no tenant '${tenant}'; there are ${[...this.#tenantOf.keys()].join(', ')}`);
+    return t;
+  }
+
+  /** The transfers of requests' inputs; throws RequestError unless they are just what the models take. */
+  writesOf(requests: { readonly [tenant: string]: Tensors }): Transfer[] {
+    return Object.entries(requests)
+      .flatMap(([name, inputs]) => this.writes(this.number(name), inputs))
+      .filter(hasBytes);
+  }
+
+  /** Tensors for a tenant's outputs, and the transfers that fill them. */
+  outputsOf(t: number): { outputs: Tensors; transfers: Transfer[] } {
+    const ports = this.all[t]!.model.outputs.map((port) => this.#read(t, port));
+    return {
+      outputs: Object.fromEntries(ports.map(({ name, tensor }) => [name, tensor])),
+      transfers: ports.map(({ transfer }) => transfer),
+    };
+  }
+
+  /** The same for several tenants, without transfers of nothing. */
+  reads(tenants: readonly number[]): { outputs: { [tenant: string]: Tensors }; reads: Transfer[] } {
+    const results = tenants.map((t) => ({ name: this.all[t]!.name, ...this.outputsOf(t) }));
+    return {
+      outputs: Object.fromEntries(results.map(({ name, outputs }) => [name, outputs])),
+      reads: results.flatMap((r) => r.transfers).filter(hasBytes),
+    };
+  }
+
+  /** The transfers of a request's inputs; throws RequestError unless they are just what the model takes. */
+  writes(t: number, inputs: Tensors): Transfer[] {
+    const { name, model } = this.all[t]!;
+    if (typeof inputs !== 'object' || inputs === null)
+      throw new RequestError(`tenant '${name}': the inputs are not an object`);
+    const extra = Object.keys(inputs).find((given) => !model.inputs.some((p) => p.name === given));
+    if (extra !== undefined) throw new RequestError(`tenant '${name}' has no input '${extra}'`);
+    return model.inputs.map((port) => {
+      const tensor = inputs[port.name];
+      if (!tensor)
+        throw new RequestError(`tenant '${name}': input '${port.name}' (${formatType(port)}) is missing`);
+      if (!Array.isArray(tensor.shape) || typeof tensor.dtype !== 'string') {
+        throw new RequestError(`tenant '${name}': input '${port.name}' is not a tensor {dtype, shape, data}`);
+      }
+      if (!sameShape(tensor.shape, port.shape) || tensor.dtype !== port.dtype) {
+        throw new RequestError(
+          `tenant '${name}': input '${port.name}' is ${formatType(tensor)}, expected ${formatType(port)}`,
+        );
+      }
+      const expected = makeArray(port.dtype, 0).constructor as { new (): TypedArray; name: string };
+      if (!(tensor.data instanceof expected) || tensor.data.length !== elementCount(port.shape)) {
+        throw new RequestError(
+          `tenant '${name}': the data of input '${port.name}' must be a ${expected.name} of ${elementCount(port.shape)} elements`,
+        );
+      }
+      return { buffer: this.#memory[t]!.arena, offset: port.place.offset, data: bytesOf(tensor) };
+    });
+  }
+
+  #read(t: number, port: Port): { name: string; tensor: Tensor; transfer: Transfer } {
+    const tensor = makeTensor(port.dtype, port.shape, makeArray(port.dtype, elementCount(port.shape)));
+    const transfer = { buffer: this.#memory[t]!.arena, offset: port.place.offset, data: bytesOf(tensor) };
+    return { name: port.name, tensor, transfer };
+  }
+}
+
+const hasBytes = ({ data }: Transfer): boolean => data.length > 0;
+
+/** Allocates a tenant's buffers and copies its weights. The arena starts out as zeros: scratch memory that keeps them relies on it. */
+function upload(device: NativeDevice, model: CompiledModel): Memory {
+  // Neither is ever empty, so that every tenant has an address of its own.
+  const weights = device.allocate(Math.max(256, model.weightBytes));
+  const arena = device.allocate(Math.max(256, model.arenaBytes));
+  for (const { offset, tensor } of model.weights) {
+    if (byteSize(tensor) > 0) device.write({ buffer: weights, offset, data: bytesOf(tensor) });
+  }
+  return { weights, arena };
+}

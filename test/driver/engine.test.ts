@@ -1,0 +1,226 @@
+/**
+ * @file The issue engine through the public API. Whatever else is under way, however words are cut, and whatever has been compiled
+ * meanwhile, a tenant gets the bits that it gets alone.
+ */
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  compileModel,
+  type Device,
+  type JitEvent,
+  type Model,
+  openDevice,
+  RequestError,
+  type ServeOptions,
+} from '../../index.ts';
+import { bytesOf } from '../../ir/tensor.ts';
+import { convModel, mlpModel } from '../support/models.ts';
+import { randomTensor } from '../support/random.ts';
+import { titled, wayKinds } from '../support/ways.ts';
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** Tenants of three kinds, and a few requests of each with what it gives alone. */
+interface Served {
+  readonly tenants: readonly { readonly name: string; readonly model: Model }[];
+  readonly requests: readonly (readonly {
+    readonly inputs: { readonly x: ReturnType<typeof randomTensor> };
+    readonly bits: string;
+  }[])[];
+}
+
+async function tenantsOn(device: Device): Promise<Served> {
+  const models = [
+    ...(await Promise.all([1, 2, 3].map((seed) => compileModel(mlpModel([40, 64, 24], seed))))),
+    await compileModel(mlpModel([20, 96, 96, 8], 4)),
+    ...(await Promise.all(
+      [5, 6].map((seed) => compileModel(convModel(seed), { shapes: { x: [1, 3, 12, 12] } })),
+    )),
+  ];
+  const tenants = models.map((model, n) => ({ name: `tenant ${n}`, model }));
+  const requests: Served['requests'][number][] = [];
+  for (const [n, tenant] of tenants.entries()) {
+    const program = await device.load([tenant]);
+    const mine = [];
+    for (const seed of [0, 1, 2]) {
+      const x = randomTensor('f32', tenant.model.inputs[0]!.shape, 10 * n + seed);
+      const { outputs } = await program.run({ [tenant.name]: { x } });
+      mine.push({ inputs: { x }, bits: hex(bytesOf(outputs[tenant.name]!.y!)) });
+    }
+    requests.push(mine);
+    program.close();
+  }
+  expect(new Set(requests.flat().map((r) => r.bits)).size).toBe(3 * tenants.length);
+  return { tenants, requests };
+}
+
+function suite(kind: 'host' | 'cuda'): void {
+  let device: Device;
+  let served: Served;
+  beforeAll(async () => {
+    device = await openDevice(kind, { threads: 2 });
+    served = await tenantsOn(device);
+  }, 600_000);
+  afterAll(() => device?.close());
+
+  /** Sends requests, each after a pause, and checks what comes back. */
+  async function play(
+    sends: readonly { readonly tenant: number; readonly request: number; readonly pause: number }[],
+    options: ServeOptions,
+  ) {
+    const engine = await device.serve(served.tenants, options);
+    const answers: Promise<void>[] = [];
+    for (const { tenant, request, pause } of sends) {
+      if (pause > 0) await new Promise((wake) => setTimeout(wake, pause));
+      const { inputs, bits } = served.requests[tenant]![request]!;
+      const check = async () => {
+        const { y } = await engine.submit(served.tenants[tenant]!.name, inputs);
+        expect(hex(bytesOf(y!)) === bits, `tenant ${tenant}, request ${request}`).toBe(true);
+      };
+      answers.push(check());
+    }
+    await Promise.all(answers);
+    const stats = engine.stats();
+    engine.close();
+    return stats;
+  }
+
+  const sends = fc.array(
+    fc.record({
+      tenant: fc.nat(5),
+      request: fc.nat(2),
+      pause: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(4) }),
+    }),
+    { minLength: 1, maxLength: 40 },
+  );
+  const options = fc.record({
+    stretch: fc.constantFrom(1, 2, 8, 1000),
+    boundMilliseconds: fc.constantFrom(1e-4, 0.01, 1, 100),
+    rounds: fc.boolean(),
+    tier: fc.constantFrom('generic', 'specialised', 'auto'),
+  });
+
+  it('gives everyone the bits it gets alone: random arrivals, bounds, stretches and tiers', async () => {
+    await fc.assert(
+      fc.asyncProperty(sends, options, async (sent, chosen) => {
+        const stats = await play(sent, chosen as ServeOptions);
+        expect(stats.requests).toBe(sent.length);
+      }),
+      { numRuns: 25, seed: 5, endOnFailure: true },
+    );
+  }, 600_000);
+
+  it('compiles code for what is ready together, which serves from then on', async () => {
+    const events: JitEvent[] = [];
+    const engine = await device.serve(served.tenants, {
+      rounds: false,
+      jit: { period: 20, threshold: 5 },
+      onJit: (event) => void events.push(event),
+    });
+    const until = Date.now() + 60_000;
+    while (!events.some((e) => e.kind === 'brought') && Date.now() < until) {
+      const round = served.tenants.map(async ({ name }, tenant) => {
+        const { inputs, bits } = served.requests[tenant]![1]!;
+        const { y } = await engine.submit(name, inputs);
+        expect(hex(bytesOf(y!)) === bits).toBe(true);
+      });
+      await Promise.all(round);
+    }
+    engine.close();
+    const [compiled, brought] = ['compiled', 'brought'].map((k) => events.find((e) => e.kind === k));
+    expect(compiled).toMatchObject({ why: expect.stringMatching(/^ready together \d+ times in 20 ms/) });
+    expect(compiled!.kernels.length).toBeGreaterThan(1);
+    expect(brought).toMatchObject({ kernels: compiled!.kernels });
+    expect((brought as Extract<JitEvent, { kind: 'brought' }>).share).toBeGreaterThan(0);
+  }, 120_000);
+
+  it('goes on serving when a compile fails, and tells of it', async () => {
+    let isLoaded = false;
+    const broken = served.tenants.map(({ name, model }) => {
+      const kept: Model = {
+        ...model,
+        isCompiled: model.isCompiled,
+        compiledFor: (target, tuning) => model.compiledFor(target, tuning),
+        codeOf: (target, key) => model.codeOf(target, key),
+        fusedCodes: (target) => model.fusedCodes(target),
+        // Once loaded, the model has no kernels to emit other code from.
+        classOf: (target, key) => (isLoaded ? undefined : model.classOf(target, key)),
+      };
+      return { name, model: kept };
+    });
+    const events: JitEvent[] = [];
+    const engine = await device.serve(broken, {
+      rounds: false,
+      jit: { period: 10, threshold: 1 },
+      onJit: (event) => void events.push(event),
+    });
+    isLoaded = true;
+    const until = Date.now() + 30_000;
+    while (events.length === 0 && Date.now() < until) {
+      await Promise.all(
+        broken.map(({ name }, tenant) => engine.submit(name, served.requests[tenant]![0]!.inputs)),
+      );
+    }
+    expect(events[0]).toMatchObject({
+      kind: 'failed',
+      problem: expect.stringContaining('no code for a word'),
+    });
+    const { y } = await engine.submit('tenant 0', served.requests[0]![0]!.inputs);
+    expect(hex(bytesOf(y!))).toBe(served.requests[0]![0]!.bits);
+    engine.close();
+  }, 120_000);
+
+  it('switches to rounds where all tenants always have a request, and back, losing none', async () => {
+    const engine = await device.serve(served.tenants, { jit: false });
+    engine.keepJournal(true);
+    const everyone = served.tenants.map((_, n) => n);
+    const each = 60;
+    const times = await engine.drive(
+      Array<number>(each * everyone.length).fill(0),
+      Array.from({ length: each * everyone.length }, (_, n) => n % everyone.length),
+    );
+    expect(times.every((ms) => ms > 0)).toBe(true);
+    const stats = engine.stats();
+    expect(stats.rounds).toBeGreaterThan(each / 2);
+    const journal = engine.takeJournal();
+    expect(journal.filter((w) => w.isRound).length).toBe(stats.rounds);
+    expect(journal.filter((w) => !w.isRound).length).toBe(stats.words);
+    expect(journal.every((w) => w.ended >= w.issued)).toBe(true);
+    const { y } = await engine.submit('tenant 2', served.requests[2]![2]!.inputs);
+    expect(hex(bytesOf(y!))).toBe(served.requests[2]![2]!.bits);
+    const tasks = served.tenants[2]!.model.compiledFor(device.target).tasks.map((t) => t.name);
+    expect(engine.takeJournal().flatMap((w) => w.slots.map((s) => s.task))).toEqual(tasks);
+    engine.close();
+  }, 120_000);
+
+  it('refuses what does not fit, at once and in one line', async () => {
+    const [first] = served.tenants;
+    const engine = await device.serve([first!]);
+    await expect(engine.submit('nobody', {})).rejects.toThrow(RequestError);
+    await expect(engine.submit('tenant 0', {})).rejects.toThrow("input 'x' (f32[1,40]) is missing");
+    const waiting = Array.from({ length: 20 }, () =>
+      engine.submit('tenant 0', served.requests[0]![0]!.inputs),
+    );
+    engine.close();
+    const settled = await Promise.allSettled(waiting);
+    for (const s of settled) {
+      if (s.status === 'rejected') expect(s.reason.message).toBe('the engine is closed');
+    }
+    expect(settled.some((s) => s.status === 'rejected')).toBe(true);
+    await expect(engine.submit('tenant 0', served.requests[0]![0]!.inputs)).rejects.toThrow(
+      'the engine is closed',
+    );
+    const wrong: readonly [ServeOptions, string][] = [
+      [{ stretch: 0 }, 'stretch must be at least 1, not 0'],
+      [{ boundMilliseconds: Number.NaN }, 'boundMilliseconds must be positive, not NaN'],
+      [{ weights: { 'tenant 0': -1 } }, "the weight of 'tenant 0' must be from 1e-6 to 1e6, not -1"],
+      [{ weights: { x: 1 } }, "a weight for 'x', which is no tenant"],
+    ];
+    for (const [given, message] of wrong)
+      await expect(device.serve([first!], given)).rejects.toThrow(message);
+  });
+}
+
+const { host, cuda } = wayKinds();
+describe(titled('the engine on the host', host), () => suite('host'));
+describe.skipIf(cuda.problem)(titled('the engine on the GPU', cuda), () => suite('cuda'));

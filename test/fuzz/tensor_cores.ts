@@ -1,0 +1,53 @@
+/**
+ * @file Random kernels for tensor cores, with schedules that no default has for sizes as small: k in segments, and tiles that blocks share.
+ */
+import fc from 'fast-check';
+import type { Kernel, MmaSchedule } from '../../ir/kernel.ts';
+import type { DType } from '../../ir/types.ts';
+import { verifyKernel } from '../../ir/verify.ts';
+import { convKernel, matmulKernel } from '../codegen/kernels.ts';
+
+const upTo = (most: number): fc.Arbitrary<number> => fc.integer({ min: 1, max: most });
+const dtype = fc.constantFrom<DType>('f16', 'bf16');
+
+const product: fc.Arbitrary<Kernel> = fc
+  .tuple(upTo(2), upTo(20), upTo(20), upTo(90), fc.boolean(), dtype)
+  .map(([batch, m, n, k, transposed, d]) => matmulKernel(transposed ? 1 : batch, m, n, k, transposed, d));
+
+const convolution: fc.Arbitrary<Kernel> = fc
+  .record({
+    channels: fc.constantFrom(3, 8, 12, 16, 32),
+    outChannels: upTo(20),
+    size: fc.tuple(upTo(6), upTo(6)).map(([h, w]) => [h + 3, w + 3] as const),
+    kernel: fc.tuple(upTo(3), upTo(3)),
+    pad: fc.nat(2),
+    residual: fc.boolean(),
+    channelsInner: fc.boolean(),
+    channelsLast: fc.boolean(),
+    dtype,
+  })
+  .map(convKernel);
+
+const schedule: fc.Arbitrary<MmaSchedule> = fc
+  .record({
+    m: fc.constantFrom(16, 32),
+    n: fc.constantFrom(16, 48),
+    k: fc.constantFrom(16, 32),
+    stages: fc.constantFrom(2, 3),
+    segments: fc.constantFrom(1, 2),
+    splits: upTo(3),
+  })
+  .map(({ m, n, k, stages, segments, splits }) => ({
+    skeleton: 'mma',
+    threads: 32 * segments,
+    tile: { m, n, k },
+    warps: { m: 1, n: 1 },
+    stages,
+    segments,
+    splits,
+  }));
+
+export const tensorCoreKernel: fc.Arbitrary<Kernel> = fc
+  .tuple(fc.oneof(product, convolution), schedule)
+  .map(([kernel, s]): Kernel => ({ ...kernel, schedule: s }))
+  .filter((kernel) => verifyKernel(kernel).length === 0);
