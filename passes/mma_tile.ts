@@ -189,7 +189,7 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number, targe
   const bytes = (2 * ((tile.m + tile.n) * k + tile.m * tile.n * accesses(c))) / splits + 2 * left;
   const blocks = width * volume(c.batch) * tiles * splits;
   // The cache's bytes are shared by those who ask.
-  const share = multiprocessors / Math.min(blocks, multiprocessors);
+  const share = units / Math.min(blocks, units);
   const rate = Math.min(machine.bytesAlone, machine.bytes * share);
   // The parts of a step overlap badly: the lesser ones count, too.
   const busy = Math.max(steps * (most + 1.5 * (sum - most)) + epilogue / splits, bytes / rate);
@@ -213,7 +213,7 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number, targe
       Math.floor(machine.registers / registers),
     ),
   );
-  const each = Math.ceil(blocks / multiprocessors);
+  const each = Math.ceil(blocks / units);
   return Math.max(each * busy, Math.ceil(each / fit) * Math.max(alone, 1.25 * busy));
 }
 
