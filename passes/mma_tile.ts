@@ -164,7 +164,7 @@ function splitsOf(c: Contraction, tile: MmaSchedule['tile'], segments: number, t
 /** Clocks that `width` copies of the kernel take side by side. */
 export function estimateMma(c: Contraction, s: MmaSchedule, width: number, target: Target): number {
   const { tile, warps, stages, segments, splits, threads } = s;
-  const { units: multiprocessors } = target;
+  const { units } = target;
   const k = volume(c.k);
   const tiles = Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
   const steps = Math.ceil(k / (tile.k * segments * splits));
