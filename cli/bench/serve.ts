@@ -293,7 +293,7 @@ export function jitLine(event: JitEvent): string {
   const what = event.kernels.length > 3 ? `${event.kernels.length} kernels` : event.kernels.join(', ');
   switch (event.kind) {
     case 'compiled':
-      return `compiled ${what} as one code in ${formatMs(event.milliseconds)}: ${event.why}`;
+      return `compiled ${what} as one code in ${formatMs(event.end - event.begin)}: ${event.why}`;
     case 'failed':
       return `could not compile ${what} (${event.why}): ${event.problem}`;
     case 'brought':
