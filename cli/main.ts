@@ -18,7 +18,7 @@ import { opt } from './opt.ts';
 import { reportError } from './output.ts';
 import { positiveInteger, run } from './run.ts';
 import { parseShape, type Shapes } from './tenants.ts';
-import { trace } from './trace.ts';
+import { trace, traceable } from './trace.ts';
 import { tune } from './tune.ts';
 
 const packageJson = ['../package.json', '../../package.json']
@@ -319,7 +319,9 @@ benchCommand
 
 command
   .command('trace')
-  .description("write when which tenant's blocks ran where, for one round in each mode")
+  .description(
+    "write when which tenant's blocks ran where, for one round in each mode; or when its requests were served",
+  )
   .argument(
     '<model...>',
     'as for bench: generated models (mlp:width=64 with other sizes) or ONNX files; mlp*8 is eight of them',
@@ -329,9 +331,9 @@ command
   .option('--tenants <n>', 'how many times the list of models, each a tenant of its own', integer, 4)
   .option(
     '--mode <modes>',
-    'turn: one after another; space: a stream a tenant; coalesced: one program of all',
-    parser((text) => parseModes(text)),
-    parseModes('turn,space,coalesced'),
+    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide: so, with unlike kernels side by side; engine: requests at random times, through the issue engine',
+    parser((text) => parseModes(text, traceable)),
+    parseModes('turn,space,coalesced', traceable),
   )
   .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
   .addOption(precision().default('fp32'))
@@ -339,7 +341,7 @@ command
   .addOption(tuning())
   .option('--width <n>', 'most tenants that share a word (default: all)', integer)
   .addOption(shapes())
-  .option('--seed <n>', 'of weights and inputs', integer, 1)
+  .option('--seed <n>', 'of weights, inputs and arrivals', integer, 1)
   .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
   .option('--json', 'print one JSON object', false)
   .addHelpText(

@@ -125,6 +125,11 @@ export class Engine {
     return this.#jit?.isBusy ?? false;
   }
 
+  /** Puts inputs where driven requests find them, once what is under way has ended. Throws RequestError for one that does not fit. */
+  setInputs(requests: { readonly [tenant: string]: Tensors }): void {
+    this.program.setInputs(requests);
+  }
+
   /** What the last request of each tenant, driven or not, left in its outputs. */
   readOutputs(): { readonly [tenant: string]: Tensors } {
     return this.program.readOutputs();

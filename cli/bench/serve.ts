@@ -11,6 +11,7 @@ import type { Precision } from '../../driver/model.ts';
 import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Tensors } from '../../runtime/tenants.ts';
 import { exitCodes, formatMs, median, table, writeResult } from '../output.ts';
+import { seededRandom } from '../random.ts';
 import type { Shapes } from '../tenants.ts';
 import { CheckFailed, checkAgainst, checkSameBits } from './check.ts';
 import { lineChart } from './plot.ts';
@@ -233,15 +234,7 @@ function poisson(
   tenants: number,
   seed: number,
 ): { at: number[]; tenant: number[] } {
-  let state = seed >>> 0;
-  // mulberry32, by Tommy Ettinger: public domain.
-  const random = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const random = seededRandom(seed);
   const at: number[] = [];
   for (let t = 0; t < milliseconds || at.length < 100; ) {
     t -= (1000 / rate) * Math.log(1 - random());
