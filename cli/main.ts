@@ -56,6 +56,18 @@ const positiveNumber = parser<number>((text) => {
   return n;
 });
 
+/** How many times as long something may take. */
+const stretch = parser<number>((text) => {
+  const n = Number(text);
+  if (!(n >= 1)) throw new InputError(`expected a number from 1, got '${text}'`);
+  return n;
+});
+const aboveZero = parser<number>((text) => {
+  const n = Number(text);
+  if (!(n > 0)) throw new InputError(`expected a number above 0, got '${text}'`);
+  return n;
+});
+
 /** Parts of something, above 0. */
 const parts = parser<number[]>((text) =>
   text.split(',').map((part) => {
@@ -294,9 +306,9 @@ benchCommand
   .option(
     '--stretch <n>',
     'how many times as long as its first request needs by itself a word may take (default: 4)',
-    positiveNumber,
+    stretch,
   )
-  .option('--bound <ms>', 'what no word may be planned to take longer than', positiveNumber)
+  .option('--bound <ms>', 'what no word may be planned to take longer than', aboveZero)
   .option('--no-jit', 'compile nothing in the background')
   .option('--seconds <s>', 'for each measurement', positiveNumber, 2)
   .addOption(shapes())

@@ -3,6 +3,7 @@
  * and what the engine gets through against rounds of a captured program. Arrivals are Poisson's, made on the engine's own thread, and inputs
  * lie on the device, so that neither JavaScript nor copies are part of a number. It prints none if outputs are wrong.
  */
+import { InputError } from '../../compiler/errors.ts';
 import type { Device, DeviceKind } from '../../driver/device.ts';
 import { openDevice } from '../../driver/device.ts';
 import type { Engine, ServeOptions } from '../../driver/engine.ts';
@@ -12,7 +13,7 @@ import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Tensors } from '../../runtime/tenants.ts';
 import { exitCodes, formatMs, median, table, writeResult } from '../output.ts';
 import { seededRandom } from '../random.ts';
-import type { Shapes } from '../tenants.ts';
+import { parseModelSpec, type Shapes } from '../tenants.ts';
 import { CheckFailed, checkAgainst, checkSameBits } from './check.ts';
 import { lineChart } from './plot.ts';
 import { quantile } from './report.ts';
@@ -63,7 +64,12 @@ interface Report {
   readonly jit: readonly JitEvent[];
 }
 
+/** As many an engine takes. */
+const mostTenants = 4096;
+
 export async function benchServe(specs: readonly string[], options: BenchServeOptions): Promise<number> {
+  const total = options.tenants * specs.reduce((n, spec) => n + parseModelSpec(spec).count, 0);
+  if (total > mostTenants) throw new InputError(`${total} tenants: bench serve takes at most ${mostTenants}`);
   const device = await openDevice(
     options.device,
     options.threads === undefined ? {} : { threads: options.threads },
