@@ -520,8 +520,12 @@ describe('what goes into a word', () => {
       ],
       codes: [codeOf('nothing', [0])],
     });
+    engine.keepJournal(true);
     await engine.drive(new Float64Array(5000), new Uint32Array(5000));
     expect(engine.stats()).toMatchObject({ requests: 5000, words: 5000, slices: 0 });
+    const { words } = engine.takeJournal();
+    // Five waves of the least.
+    expect(words.at(-2)! - 1e9).toBeCloseTo(5e-3, 6);
     engine.close();
   });
 });
