@@ -26,7 +26,14 @@ export {
   type ProgramStats,
   type TimeMode,
 } from './driver/device.ts';
-export { Engine, type EngineStats, type JournalWord, type ServeOptions } from './driver/engine.ts';
+export {
+  Engine,
+  type EngineStats,
+  type Journal,
+  type JournalRequest,
+  type JournalWord,
+  type ServeOptions,
+} from './driver/engine.ts';
 export type { JitEvent, JitOptions } from './driver/jit.ts';
 export type { BlockOptions, KernelBlocks } from './driver/measure_blocks.ts';
 export {

@@ -122,12 +122,15 @@ async function writePlot(path: string, report: BenchReport): Promise<void> {
   await writeResult(path, chart);
 }
 
-/** Reads `turn,space,coalesced`. */
-export function parseModes(text: string): Mode[] {
+/** Reads `turn,space,coalesced`, of those that there are and in their order. */
+export function parseModes<M extends string = Mode>(
+  text: string,
+  all: readonly M[] = modes as readonly string[] as readonly M[],
+): M[] {
   const chosen = text.split(',').map((name) => {
-    const mode = modes.find((m) => m === name);
-    if (!mode) throw new InputError(`no mode '${name}': ${modes.join(', ')}`);
+    const mode = all.find((m) => m === name);
+    if (!mode) throw new InputError(`no mode '${name}': ${all.join(', ')}`);
     return mode;
   });
-  return modes.filter((m) => chosen.includes(m));
+  return all.filter((m) => chosen.includes(m));
 }

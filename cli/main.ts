@@ -18,7 +18,7 @@ import { opt } from './opt.ts';
 import { reportError } from './output.ts';
 import { positiveInteger, run } from './run.ts';
 import { parseShape, type Shapes } from './tenants.ts';
-import { trace } from './trace.ts';
+import { trace, traceable } from './trace.ts';
 import { tune } from './tune.ts';
 
 const packageJson = ['../package.json', '../../package.json']
@@ -53,6 +53,18 @@ const list = (text: string, previous: readonly string[]): string[] => [...previo
 const positiveNumber = parser<number>((text) => {
   const n = Number(text);
   if (!(n >= 0)) throw new InputError(`expected a number from 0, got '${text}'`);
+  return n;
+});
+
+/** How many times as long something may take. */
+const stretch = parser<number>((text) => {
+  const n = Number(text);
+  if (!(n >= 1)) throw new InputError(`expected a number from 1, got '${text}'`);
+  return n;
+});
+const aboveZero = parser<number>((text) => {
+  const n = Number(text);
+  if (!(n > 0)) throw new InputError(`expected a number above 0, got '${text}'`);
   return n;
 });
 
@@ -294,9 +306,9 @@ benchCommand
   .option(
     '--stretch <n>',
     'how many times as long as its first request needs by itself a word may take (default: 4)',
-    positiveNumber,
+    stretch,
   )
-  .option('--bound <ms>', 'what no word may be planned to take longer than', positiveNumber)
+  .option('--bound <ms>', 'what no word may be planned to take longer than', aboveZero)
   .option('--no-jit', 'compile nothing in the background')
   .option('--seconds <s>', 'for each measurement', positiveNumber, 2)
   .addOption(shapes())
@@ -319,7 +331,9 @@ benchCommand
 
 command
   .command('trace')
-  .description("write when which tenant's blocks ran where, for one round in each mode")
+  .description(
+    "write when which tenant's blocks ran where, for one round in each mode; or when its requests were served",
+  )
   .argument(
     '<model...>',
     'as for bench: generated models (mlp:width=64 with other sizes) or ONNX files; mlp*8 is eight of them',
@@ -329,9 +343,9 @@ command
   .option('--tenants <n>', 'how many times the list of models, each a tenant of its own', integer, 4)
   .option(
     '--mode <modes>',
-    'turn: one after another; space: a stream a tenant; coalesced: one program of all',
-    parser((text) => parseModes(text)),
-    parseModes('turn,space,coalesced'),
+    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide: so, with unlike kernels side by side; engine: requests at random times, through the issue engine',
+    parser((text) => parseModes(text, traceable)),
+    parseModes('turn,space,coalesced', traceable),
   )
   .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
   .addOption(precision().default('fp32'))
@@ -339,7 +353,7 @@ command
   .addOption(tuning())
   .option('--width <n>', 'most tenants that share a word (default: all)', integer)
   .addOption(shapes())
-  .option('--seed <n>', 'of weights and inputs', integer, 1)
+  .option('--seed <n>', 'of weights, inputs and arrivals', integer, 1)
   .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
   .option('--json', 'print one JSON object', false)
   .addHelpText(

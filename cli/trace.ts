@@ -1,6 +1,7 @@
 /**
  * @file `wideword trace`: when which tenant's blocks ran where, for one round in each mode, as a file for ui.perfetto.dev and
- * chrome://tracing, as a picture, and in a few numbers. It writes nothing of a round whose outputs are wrong.
+ * chrome://tracing, as a picture, and in a few numbers; or what the issue engine did with requests that came at different times. It writes
+ * nothing of a round whose outputs are wrong.
  */
 import { InputError } from '../compiler/errors.ts';
 import type { CodeProgress } from '../driver/code.ts';
@@ -9,7 +10,7 @@ import type { Precision } from '../driver/model.ts';
 import type { RoundTrace } from '../driver/trace.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { CheckFailed, checkSameBits } from './bench/check.ts';
-import { loadRuns, type Mode, outputsOf, prepareRound, type Run, runAlone } from './bench/measure.ts';
+import { loadRuns, type Mode, modes, outputsOf, prepareRound, type Run, runAlone } from './bench/measure.ts';
 import { modeNames } from './bench/report.ts';
 import { type BenchTenant, benchTenants } from './bench/tenants.ts';
 import { mostTenants, statusLine } from './bench.ts';
@@ -17,15 +18,26 @@ import { exitCodes, formatMs, table, writeResult } from './output.ts';
 import { parseModelSpec, type Shapes } from './tenants.ts';
 import { chromeTrace } from './trace/chrome.ts';
 import { codeGroup } from './trace/code.ts';
-import { roundsPicture } from './trace/picture.ts';
+import {
+  type EngineSummary,
+  engineGroup,
+  type ServedTrace,
+  summariseEngine,
+  traceEngine,
+} from './trace/engine.ts';
+import { type Panel, roundsPicture } from './trace/picture.ts';
 import { type RoundSummary, roundGroup, summarise, unitNames } from './trace/rounds.ts';
-import { endOf, laterBy } from './trace/timeline.ts';
+import { endOf, type Group, laterBy } from './trace/timeline.ts';
+
+/** What can be traced: rounds in the modes of `bench`, and the engine. */
+export const traceable = [...modes, 'engine'] as const;
+export type Traceable = (typeof traceable)[number];
 
 export interface TraceOptions {
   readonly output: string;
   readonly svg?: string;
   readonly tenants: number;
-  readonly mode: readonly Mode[];
+  readonly mode: readonly Traceable[];
   readonly device: DeviceKind;
   readonly precision: Precision;
   readonly tier: TierChoice;
@@ -37,10 +49,16 @@ export interface TraceOptions {
   readonly json: boolean;
 }
 
-/** A traced round of one mode. */
-interface Traced {
-  readonly mode: Mode;
-  readonly trace: RoundTrace;
+/** A traced round of one mode, or requests that were served. */
+type Traced =
+  | { readonly mode: Mode; readonly trace: RoundTrace }
+  | { readonly mode: 'engine'; readonly served: ServedTrace };
+
+type Summary = ({ readonly mode: Mode } & RoundSummary) | ({ readonly mode: 'engine' } & EngineSummary);
+
+/** What is shown of one of them. */
+interface Shown extends Omit<Panel, 'title'> {
+  readonly summary: Summary;
 }
 
 export async function trace(specs: readonly string[], options: TraceOptions): Promise<number> {
@@ -62,14 +80,10 @@ export async function trace(specs: readonly string[], options: TraceOptions): Pr
     const names = tenants.map((t) => t.name);
     const steps: CodeProgress[] = [];
     const traced = await traceModes(device, tenants, options, steps);
-    const rounds = traced.map(({ mode, trace }) => ({
-      mode,
-      group: roundGroup(modeNames[mode], trace, names, device.kind),
-      units: unitNames(device.kind, device.units, trace),
-      summary: summarise(trace, device.units),
-    }));
+    const rounds = traced.map((t) => show(t, names, device));
+    const compiled = traced.flatMap((t) => (t.mode === 'engine' ? t.served.compiled : []));
 
-    const code = steps.length > 0 ? [codeGroup(steps)] : [];
+    const code = steps.length + compiled.length > 0 ? [codeGroup(steps, compiled)] : [];
     // Rounds begin together, so that they can be compared, and after the code was made, at a full millisecond.
     const start = Math.ceil(endOf(code) / 1e6) * 1e6;
     const groups = [...code, ...rounds.map((r) => laterBy(start, r.group))];
@@ -84,15 +98,14 @@ export async function trace(specs: readonly string[], options: TraceOptions): Pr
         title: specs.join(' '),
         subtitle: `${options.precision}, ${device.name} (${device.target})`,
         tenants: names,
-        panels: rounds.map(({ mode, group, units, summary }) => ({
-          title: `${modeNames[mode]}: ${inWords(summary)}`,
-          group,
-          units,
+        panels: rounds.map(({ summary, ...shown }) => ({
+          title: `${modeNames[summary.mode]}: ${inWords(summary)}`,
+          ...shown,
         })),
       });
       await writeResult(options.svg, picture);
     }
-    const report = rounds.map(({ mode, summary }) => ({ mode, ...summary }));
+    const report = rounds.map(({ summary }) => summary);
     console.log(
       options.json
         ? JSON.stringify({ ...head, tenants: names, rounds: report, ok: true })
@@ -109,21 +122,40 @@ export async function trace(specs: readonly string[], options: TraceOptions): Pr
   }
 }
 
-/** Traces a round in each mode. Throws CheckFailed if an output has other bits than when its tenant runs alone. */
+function show(traced: Traced, tenants: readonly string[], { kind, units }: Device): Shown {
+  const { mode } = traced;
+  const name = modeNames[mode];
+  if (mode === 'engine') {
+    const { served } = traced;
+    const group: Group = engineGroup(name, served.journal, tenants);
+    return { group, kind: 'tenant', rows: tenants, summary: { mode, ...summariseEngine(served) } };
+  }
+  const { trace } = traced;
+  return {
+    group: roundGroup(name, trace, tenants, kind),
+    kind: 'block',
+    rows: unitNames(kind, units, trace),
+    summary: { mode, ...summarise(trace, units) },
+  };
+}
+
+/** Traces a round in each mode, and the engine. Throws CheckFailed if an output has other bits than when its tenant runs alone. */
 export async function traceModes(
   device: Device,
   tenants: readonly BenchTenant[],
-  { mode: modes, tier, tuning, width }: Pick<TraceOptions, 'mode' | 'tier' | 'tuning' | 'width'>,
+  options: Pick<TraceOptions, 'mode' | 'tier' | 'tuning' | 'width' | 'seed'>,
   steps: CodeProgress[],
 ): Promise<Traced[]> {
+  const { tier, tuning, width, seed } = options;
+  const onProgress = (step: CodeProgress): void => void steps.push(step);
   const tell = statusLine();
   tell('compiling');
   const { alone, runs, close } = await loadRuns(device, tenants, {
-    modes,
+    modes: options.mode.filter((mode) => mode !== 'engine'),
     tier,
     tuning,
     ...(width !== undefined && { width }),
-    onProgress: (step) => void steps.push(step),
+    onProgress,
   });
   try {
     const expected = await runAlone(alone, tenants);
@@ -134,6 +166,11 @@ export async function traceModes(
       const trace = await typicalRound(device, run);
       checkSameBits(expected, outputsOf(run.programs), `${run.mode}, traced`);
       traced.push({ mode: run.mode, trace });
+    }
+    if (options.mode.includes('engine')) {
+      tell(modeNames.engine);
+      const served = await traceEngine(device, tenants, { tier, tuning, onProgress, seed }, expected);
+      traced.push({ mode: 'engine', served });
     }
     return traced;
   } finally {
@@ -154,23 +191,32 @@ async function typicalRound(device: Device, { programs, together }: Run): Promis
 
 const percent = (part: number): string => `${(100 * part).toFixed(0)} %`;
 
-const inWords = ({ milliseconds, words, busy }: RoundSummary): string =>
-  `${formatMs(milliseconds)}, ${words} ${words === 1 ? 'word' : 'words'}, ${percent(busy)} busy`;
+function inWords(summary: Summary): string {
+  const { milliseconds, words } = summary;
+  const text = `${formatMs(milliseconds)}, ${words} ${words === 1 ? 'word' : 'words'}`;
+  if (summary.mode !== 'engine') return `${text}, ${percent(summary.busy)} busy`;
+  const { requests, slots, latency } = summary;
+  return `${requests} requests in ${text} of ${(slots / words).toFixed(1)} slots; p50 ${formatMs(latency.p50)}, longest ${formatMs(latency.longest)} (pale: queued)`;
+}
 
-function toText(
-  report: readonly ({ readonly mode: Mode } & RoundSummary)[],
-  title: string,
-  { output, svg }: TraceOptions,
-): string {
+function toText(report: readonly Summary[], title: string, { output, svg }: TraceOptions): string {
   const head = ['mode', 'round', 'words', 'blocks', 'busy', 'widest gap'];
-  const rows = report.map((r) => [
-    modeNames[r.mode],
-    formatMs(r.milliseconds),
-    r.words,
-    r.blocks,
-    percent(r.busy),
-    formatMs(r.widestGap),
-  ]);
+  const rows = report.flatMap((r) =>
+    r.mode === 'engine'
+      ? []
+      : [
+          [
+            modeNames[r.mode],
+            formatMs(r.milliseconds),
+            r.words,
+            r.blocks,
+            percent(r.busy),
+            formatMs(r.widestGap),
+          ],
+        ],
+  );
   const written = svg === undefined ? output : `${output} and ${svg}`;
-  return `${title}\n${table([head, ...rows])}\nwritten to ${written}: open ${output} in ui.perfetto.dev`;
+  const engine = report.flatMap((r) => (r.mode === 'engine' ? [`${modeNames.engine}: ${inWords(r)}`] : []));
+  const lines = [title, ...(rows.length > 0 ? [table([head, ...rows])] : []), ...engine];
+  return `${lines.join('\n')}\nwritten to ${written}: open ${output} in ui.perfetto.dev`;
 }

@@ -44,6 +44,8 @@ export interface JournalWord {
   readonly ended: number;
   /** Milliseconds that it was expected to take; 0 for a round. */
   readonly expected: number;
+  /** Kernels that the code it ran on serves, one for each class; none for a round. */
+  readonly kernels: readonly string[];
   /** A round of the captured program, of these tenants. */
   readonly isRound: boolean;
   readonly slots: readonly {
@@ -55,6 +57,22 @@ export interface JournalWord {
   }[];
 }
 
+/** A request that was served, in milliseconds since the engine was made. */
+export interface JournalRequest {
+  readonly tenant: string;
+  /** When it came to the engine's thread; from then on it waits for its tenant's request before it, its inputs and its turn. */
+  readonly queued: number;
+  /** When its first word was issued. */
+  readonly started: number;
+  readonly ended: number;
+}
+
+/** What an engine did; words and requests in the order in which they ended. */
+export interface Journal {
+  readonly words: readonly JournalWord[];
+  readonly requests: readonly JournalRequest[];
+}
+
 /** Tenants that are served. */
 export class Engine {
   readonly #jit: Jit | undefined;
@@ -63,13 +81,13 @@ export class Engine {
   constructor(
     private readonly loaded: LoadedEngine,
     private readonly program: Program,
-    classes: readonly JitClass[],
+    private readonly classes: readonly JitClass[],
     add: (classes: readonly string[]) => Promise<void>,
     { jit = true, onJit = () => {} }: ServeOptions,
     private readonly onClose: () => void,
   ) {
     if (jit) {
-      const host = { classes, stats: () => loaded.stats(), add, tell: onJit };
+      const host = { classes, stats: () => loaded.stats(), now: () => this.now(), add, tell: onJit };
       this.#jit = new Jit(host, jit === true ? {} : jit);
     }
   }
@@ -84,7 +102,7 @@ export class Engine {
 
   /**
    * For measurements: requests that arrive at these milliseconds from now (ascending), each of a tenant, by its place in the list. They
-   * compute on whatever the inputs hold. Gives the milliseconds from each arrival to its end.
+   * compute on whatever the inputs hold. Gives the milliseconds from each arrival to its end. What is submitted meanwhile may be refused.
    */
   drive(milliseconds: readonly number[], tenants: readonly number[]): Promise<Float64Array> {
     return this.loaded.drive(Float64Array.from(milliseconds), Uint32Array.from(tenants));
@@ -97,9 +115,19 @@ export class Engine {
     return { requests, words, slots, slices, rounds, issueMicroseconds };
   }
 
+  /** Milliseconds since the engine was made. */
+  now(): number {
+    return this.#since(Number(process.hrtime.bigint()));
+  }
+
   /** Whether code is being compiled in the background now. */
   get isCompiling(): boolean {
     return this.#jit?.isBusy ?? false;
+  }
+
+  /** Puts inputs where driven requests find them, once what is under way has ended. Throws RequestError for one that does not fit. */
+  setInputs(requests: { readonly [tenant: string]: Tensors }): void {
+    this.program.setInputs(requests);
   }
 
   /** What the last request of each tenant, driven or not, left in its outputs. */
@@ -112,14 +140,19 @@ export class Engine {
     this.loaded.keepJournal(keep);
   }
 
-  /** The words since the last call, oldest first: up to 65,536. */
-  takeJournal(): JournalWord[] {
-    const { words, slots } = this.loaded.takeJournal();
+  /** What has ended since the last call: up to 65,536 words and as many requests. */
+  takeJournal(): Journal {
+    const { words, slots, requests } = this.loaded.takeJournal();
     const { tenants } = this.program.plan;
-    const journal = Array.from({ length: words.length / 4 }, (_, n) => ({
-      issued: (words[4 * n]! - this.#start) / 1e6,
-      ended: (words[4 * n + 1]! - this.#start) / 1e6,
+    const nameOf = new Map(
+      this.classes.flatMap((c) => [c.specialised, c.generic].map((key) => [key, c.name])),
+    );
+    const { codes } = this.loaded;
+    const issued = Array.from({ length: words.length / 4 }, (_, n) => ({
+      issued: this.#since(words[4 * n]!),
+      ended: this.#since(words[4 * n + 1]!),
       expected: words[4 * n + 2]! / 1e6,
+      kernels: (codes[words[4 * n + 3]!] ?? []).map((key) => nameOf.get(key)!),
       isRound: words[4 * n + 3]! < 0,
       slots: [] as JournalWord['slots'][number][],
     }));
@@ -132,14 +165,28 @@ export class Engine {
         number,
       ];
       const { name, model } = tenants[t]!;
-      journal[word]!.slots.push({
+      issued[word]!.slots.push({
         tenant: name,
         ...(task >= 0 && { task: model.tasks[task]!.name }),
         from,
         to,
       });
     }
-    return journal;
+    const served = Array.from({ length: requests.length / 4 }, (_, n) => {
+      const [queued, started, ended] = [1, 2, 3].map((i) => requests[4 * n + i]!) as [number, number, number];
+      return {
+        tenant: tenants[requests[4 * n]!]!.name,
+        queued: this.#since(queued),
+        started: this.#since(started > 0 ? started : ended),
+        ended: this.#since(ended),
+      };
+    });
+    return { words: issued, requests: served };
+  }
+
+  /** Of the steady clock of the machine. */
+  #since(nanoseconds: number): number {
+    return (nanoseconds - this.#start) / 1e6;
   }
 
   /** Rejects what is under way and gives the tenants' memory back. */

@@ -16,19 +16,22 @@ export interface JitOptions {
   readonly codes?: number;
 }
 
-/** What the compiler did, and why; or, some time later, what it brought. */
+/** What the compiler did, and why; or, some time later, what it brought. Times are milliseconds since the engine was made. */
 export type JitEvent =
   | {
       readonly kind: 'compiled';
       readonly kernels: readonly string[];
       readonly why: string;
-      readonly milliseconds: number;
+      readonly begin: number;
+      readonly end: number;
     }
   | {
       readonly kind: 'failed';
       readonly kernels: readonly string[];
       readonly why: string;
       readonly problem: string;
+      readonly begin: number;
+      readonly end: number;
     }
   | {
       readonly kind: 'brought';
@@ -51,10 +54,15 @@ export interface JitClass {
 export interface JitHost {
   readonly classes: readonly JitClass[];
   stats(): NativeEngineStats;
+  /** Milliseconds of the clock that events are told by. */
+  now(): number;
   /** Compiles a code of these classes (keys), and adds it to the engine. */
   add(classes: readonly string[]): Promise<void>;
   tell(event: JitEvent): void;
 }
+
+/** How many pairs a look goes through, those that were missed most. */
+const mostWishes = 64;
 
 export class Jit {
   readonly #options: Required<JitOptions>;
@@ -65,6 +73,7 @@ export class Jit {
   /** The code whose first period is under way. */
   #fresh: { readonly kernels: readonly string[]; readonly code: number; readonly before: number } | undefined;
   #busy = false;
+  #stopped = false;
 
   constructor(
     private readonly host: JitHost,
@@ -80,13 +89,15 @@ export class Jit {
     return this.#busy;
   }
 
+  /** Looks no more, and tells of nothing that is still under way. */
   stop(): void {
+    this.#stopped = true;
     clearInterval(this.#timer);
   }
 
   /** One look at what has happened since the last; compiles at most one code. */
   async look(): Promise<void> {
-    if (this.#busy) return;
+    if (this.#busy || this.#stopped) return;
     this.#busy = true;
     try {
       const stats = this.host.stats();
@@ -106,18 +117,20 @@ export class Jit {
     this.#tried.add(keys.join('+'));
     const kernels = [...new Set(classes.map((c) => this.host.classes[c]!.name))];
     const why = `ready together ${times} times in ${this.#options.period} ms, with no code for both`;
-    const start = performance.now();
+    const begin = this.host.now();
     try {
       await this.host.add(keys);
     } catch (error) {
       const problem = error instanceof Error ? error.message : String(error);
-      this.host.tell({ kind: 'failed', kernels, why, problem });
+      if (!this.#stopped)
+        this.host.tell({ kind: 'failed', kernels, why, problem, begin, end: this.host.now() });
       return;
     }
+    if (this.#stopped) return;
     this.#fresh = { kernels, code, before };
     // What follows is measured from here.
     this.#last = this.host.stats();
-    this.host.tell({ kind: 'compiled', kernels, why, milliseconds: performance.now() - start });
+    this.host.tell({ kind: 'compiled', kernels, why, begin, end: this.host.now() });
   }
 
   #tellOfLast(stats: NativeEngineStats): void {
@@ -148,21 +161,26 @@ export class Jit {
     return wished.sort((a, b) => b.times - a.times);
   }
 
-  /** The pair that was missed most, and what was missed most beside its members, as far as bodies go. */
+  /** The pair that was missed most, and what else was missed most, as far as bodies go; or the next pair, if that has been tried. */
   #choose(
     wished: readonly { readonly one: number; readonly other: number; readonly times: number }[],
   ): { classes: number[]; times: number } | undefined {
-    const [first] = wished;
-    if (!first || first.times < this.#options.threshold || this.#tried.size >= this.#options.codes)
-      return undefined;
-    const chosen = new Set([first.one, first.other]);
-    for (const { one, other } of wished) {
-      const more = new Set([...chosen, one, other]);
-      if (this.#keysOf([...more]).length > this.#options.bodies) continue;
-      for (const c of [one, other]) chosen.add(c);
+    const { threshold, codes, bodies } = this.#options;
+    if (this.#tried.size >= codes) return undefined;
+    const most = wished.slice(0, mostWishes);
+    for (const first of most) {
+      if (first.times < threshold) return undefined;
+      const chosen = new Set<number>();
+      for (const { one, other } of [first, ...most]) {
+        const more = new Set([...chosen, one, other]);
+        if (this.#keysOf([...more]).length > bodies) continue;
+        for (const c of [one, other]) chosen.add(c);
+      }
+      if (!chosen.has(first.one) || !chosen.has(first.other)) continue;
+      const classes = [...chosen].sort((a, b) => a - b);
+      if (!this.#tried.has(this.#keysOf(classes).join('+'))) return { classes, times: first.times };
     }
-    const classes = [...chosen].sort((a, b) => a - b);
-    return this.#tried.has(this.#keysOf(classes).join('+')) ? undefined : { classes, times: first.times };
+    return undefined;
   }
 
   /** Keys of bodies that serve these classes: one of open sizes for several of one generic class, else of their own sizes. */

@@ -2,7 +2,7 @@
  * @file The server's HTTP side: paths, limits, and what is said when a request is wrong.
  */
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import type { Device, Model, Program } from '../index.ts';
+import type { Device, Engine, Model } from '../index.ts';
 import { BadBody, inputsFromJson, outputsToJson } from './tensor_json.ts';
 
 /** Larger bodies are refused, and so are requests beyond this many in flight: memory stays bounded. */
@@ -12,7 +12,7 @@ const maxInFlight = 256;
 /** What is served. */
 export interface Service {
   readonly device: Device;
-  readonly program: Program;
+  readonly engine: Engine;
   readonly models: ReadonlyMap<string, Model>;
 }
 
@@ -63,16 +63,16 @@ async function route(service: Service, request: IncomingMessage, inFlight: numbe
   return { status: 200, body: await infer(service, decode(encoded), request) };
 }
 
-/** One tenant's request. `submit` puts it into the next round, with whatever else is waiting then. */
+/** One tenant's request. `submit` queues it behind the tenant's others; it runs beside those of other tenants, from the next word on. */
 async function infer(
-  { program, models }: Service,
+  { engine, models }: Service,
   tenant: string,
   request: IncomingMessage,
 ): Promise<unknown> {
   const model = models.get(tenant);
   if (!model) throw new HttpError(404, `no tenant ${JSON.stringify(tenant)}`);
   const inputs = inputsFromJson(await readBody(request), model.inputs);
-  return outputsToJson(await program.submit(tenant, inputs));
+  return outputsToJson(await engine.submit(tenant, inputs));
 }
 
 function allow(request: IncomingMessage, method: string): void {

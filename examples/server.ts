@@ -1,8 +1,9 @@
 /**
  * @file A server that embeds Wideword: models are compiled at start, one device is kept open, and requests of
- * different tenants that arrive together run as one round.
+ * different tenants are served as they come, together where that helps. A tenant of weight 2 gets twice the share of
+ * the device when there is more to do than it can.
  *
- *     node --import tsx examples/server.ts --port 8080 alice=resnet.onnx bob=resnet.onnx carol=bert.onnx
+ *     node --import tsx examples/server.ts --port 8080 alice=resnet.onnx@2 bob=resnet.onnx carol=bert.onnx
  *
  *     GET  /healthz              is it up, and on which device
  *     GET  /v1/tenants           names, inputs and outputs
@@ -32,36 +33,46 @@ try {
   process.exitCode = 1;
 }
 
-/** Compiles the models and loads every tenant on one device. */
+/** Compiles the models and has every tenant served on one device. */
 async function prepare(kind: string, args: readonly string[]): Promise<Service> {
   if (!['auto', 'cuda', 'host'].includes(kind)) throw new Error(`no device '${kind}': auto, cuda or host`);
-  const models = await compileTenants(args);
+  const { models, weights } = await compileTenants(args);
   const device = await openDevice(kind as DeviceKind);
-  const program = await device.load([...models].map(([name, model]) => ({ name, model })));
-  return { device, program, models };
+  try {
+    const tenants = [...models].map(([name, model]) => ({ name, model }));
+    return { device, engine: await device.serve(tenants, { weights }), models };
+  } catch (error) {
+    device.close();
+    throw error;
+  }
 }
 
-/** From NAME=FILE arguments. Tenants may share a compiled model; on the device each has memory of its own. */
-async function compileTenants(args: readonly string[]): Promise<Map<string, Model>> {
+/** From NAME=FILE or NAME=FILE@WEIGHT arguments. Tenants may share a compiled model; on the device each has memory of its own. */
+async function compileTenants(
+  args: readonly string[],
+): Promise<{ models: Map<string, Model>; weights: { [tenant: string]: number } }> {
   const files = new Map<string, Model>();
-  const tenants = new Map<string, Model>();
+  const models = new Map<string, Model>();
+  const weights: { [tenant: string]: number } = {};
   for (const arg of args) {
-    const [, name, file] = /^([^=]+)=(.+)$/.exec(arg) ?? [];
-    if (name === undefined || file === undefined) throw new Error(`'${arg}' is not NAME=MODEL.onnx`);
-    if (tenants.has(name)) throw new Error(`there are two tenants '${name}'`);
+    const [, name, file, weight] = /^([^=]+)=(.+?)(?:@([\d.]+))?$/.exec(arg) ?? [];
+    if (name === undefined || file === undefined)
+      throw new Error(`'${arg}' is not NAME=MODEL.onnx or NAME=MODEL.onnx@WEIGHT`);
+    if (models.has(name)) throw new Error(`there are two tenants '${name}'`);
     const model = files.get(file) ?? (await compileModel(file));
     files.set(file, model);
-    tenants.set(name, model);
+    models.set(name, model);
+    if (weight !== undefined) weights[name] = Number(weight);
   }
-  if (tenants.size === 0) throw new Error('name at least one tenant: NAME=MODEL.onnx');
-  return tenants;
+  if (models.size === 0) throw new Error('name at least one tenant: NAME=MODEL.onnx');
+  return { models, weights };
 }
 
 /** Serves until SIGINT or SIGTERM; then requests in flight finish. A second signal ends the process at once. */
 function serve(service: Service, port: number, host: string): void {
-  const { device, program, models } = service;
+  const { device, engine, models } = service;
   const close = (): void => {
-    program.close();
+    engine.close();
     device.close();
   };
   const server = createServer(requestListener(service));

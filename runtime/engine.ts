@@ -48,6 +48,8 @@ export class LoadedEngine {
     readonly generic: string;
     readonly task: Task;
   }[];
+  /** Keys of the classes that each code serves, by its number. */
+  readonly codes: (readonly string[])[];
   readonly #waiting: Waiting[][];
   readonly #underWay: number[];
   #closed = false;
@@ -81,6 +83,7 @@ export class LoadedEngine {
         sizes: task.sizes,
       };
     };
+    this.codes = codes.map((c) => c.classes);
     this.#waiting = tenants.map(() => []);
     this.#underWay = tenants.map(() => 0);
     this.#native = this.device.createEngine({
@@ -115,6 +118,7 @@ export class LoadedEngine {
   /** From the next word on. */
   addCode(code: EngineCode, factor: number): void {
     this.#native.addCode({ ...this.#nativeCode(code), factor });
+    this.codes.push(code.classes);
   }
 
   /** See NativeEngine.drive. */

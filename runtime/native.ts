@@ -167,6 +167,8 @@ export interface NativeJournal {
   readonly words: Float64Array;
   /** Five numbers each: the word, tenant, task, first virtual block, and the one behind the last (-1, 0, 0 in a round). */
   readonly slots: Float64Array;
+  /** Requests that went well, four numbers each: tenant, and when it was taken in, its first word was issued (0 if it had none), and it was over. */
+  readonly requests: Float64Array;
 }
 
 /** Takes requests at any time and packs what can go on into words, on the device's thread. */
@@ -189,7 +191,7 @@ export interface NativeEngine {
   addCode(code: NativeEngineCode): void;
   stats(): NativeEngineStats;
   keepJournal(keep: boolean): void;
-  /** What has been issued since the last call, if the journal is kept: up to 65,536 words. */
+  /** What has been issued and has ended since the last call, if the journal is kept: up to 65,536 words, and as many requests. */
   takeJournal(): NativeJournal;
   /** Requests under way are rejected. */
   close(): void;

@@ -27,11 +27,12 @@ export interface BenchReport {
 export const quantile = (ascending: readonly number[], q: number): number =>
   ascending[Math.max(0, Math.ceil(q * ascending.length) - 1)] ?? Number.NaN;
 
-export const modeNames: { readonly [M in Mode]: string } = {
+export const modeNames: { readonly [M in Mode | 'engine']: string } = {
   turn: 'time multiplexed',
   space: 'space multiplexed',
   coalesced: 'coalesced',
   wide: 'wide words',
+  engine: 'issue engine',
 };
 
 /** Inferences a second, at the median round. */

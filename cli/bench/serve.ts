@@ -3,6 +3,7 @@
  * and what the engine gets through against rounds of a captured program. Arrivals are Poisson's, made on the engine's own thread, and inputs
  * lie on the device, so that neither JavaScript nor copies are part of a number. It prints none if outputs are wrong.
  */
+import { InputError } from '../../compiler/errors.ts';
 import type { Device, DeviceKind } from '../../driver/device.ts';
 import { openDevice } from '../../driver/device.ts';
 import type { Engine, ServeOptions } from '../../driver/engine.ts';
@@ -11,7 +12,8 @@ import type { Precision } from '../../driver/model.ts';
 import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Tensors } from '../../runtime/tenants.ts';
 import { exitCodes, formatMs, median, table, writeResult } from '../output.ts';
-import type { Shapes } from '../tenants.ts';
+import { seededRandom } from '../random.ts';
+import { parseModelSpec, type Shapes } from '../tenants.ts';
 import { CheckFailed, checkAgainst, checkSameBits } from './check.ts';
 import { lineChart } from './plot.ts';
 import { quantile } from './report.ts';
@@ -62,7 +64,12 @@ interface Report {
   readonly jit: readonly JitEvent[];
 }
 
+/** As many an engine takes. */
+const mostTenants = 4096;
+
 export async function benchServe(specs: readonly string[], options: BenchServeOptions): Promise<number> {
+  const total = options.tenants * specs.reduce((n, spec) => n + parseModelSpec(spec).count, 0);
+  if (total > mostTenants) throw new InputError(`${total} tenants: bench serve takes at most ${mostTenants}`);
   const device = await openDevice(
     options.device,
     options.threads === undefined ? {} : { threads: options.threads },
@@ -233,15 +240,7 @@ function poisson(
   tenants: number,
   seed: number,
 ): { at: number[]; tenant: number[] } {
-  let state = seed >>> 0;
-  // mulberry32, by Tommy Ettinger: public domain.
-  const random = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const random = seededRandom(seed);
   const at: number[] = [];
   for (let t = 0; t < milliseconds || at.length < 100; ) {
     t -= (1000 / rate) * Math.log(1 - random());
@@ -293,7 +292,7 @@ export function jitLine(event: JitEvent): string {
   const what = event.kernels.length > 3 ? `${event.kernels.length} kernels` : event.kernels.join(', ');
   switch (event.kind) {
     case 'compiled':
-      return `compiled ${what} as one code in ${formatMs(event.milliseconds)}: ${event.why}`;
+      return `compiled ${what} as one code in ${formatMs(event.end - event.begin)}: ${event.why}`;
     case 'failed':
       return `could not compile ${what} (${event.why}): ${event.problem}`;
     case 'brought':

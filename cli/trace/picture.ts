@@ -1,5 +1,6 @@
 /**
- * @file Rounds as one picture: a panel a mode, a row a unit of the device, a colour a tenant, and one scale of time for all.
+ * @file Rounds as one picture: a panel a mode, a row a unit of the device (or a tenant, where blocks were not noted), a colour a tenant, and
+ * one scale of time for all.
  */
 import { colourOf, formatTick, svgFile, svgText as text, ticks } from '../svg.ts';
 import { endOf, type Group, type Span } from './timeline.ts';
@@ -7,10 +8,11 @@ import { endOf, type Group, type Span } from './timeline.ts';
 /** A round to draw. */
 export interface Panel {
   readonly title: string;
-  /** Its tracks of blocks are what is drawn; times count from 0. */
+  /** Its tracks of one kind are what is drawn; times count from 0. */
   readonly group: Group;
+  readonly kind: 'block' | 'tenant';
   /** The rows: names of tracks. One on which nothing ran is empty. */
-  readonly units: readonly string[];
+  readonly rows: readonly string[];
 }
 
 export interface Picture {
@@ -24,6 +26,7 @@ const width = 1000;
 const area = { left: 84, right: 24 };
 const plotWidth = width - area.left - area.right;
 const maxTitle = 96;
+const maxLabel = 14;
 /** Time is cut into pieces of half a pixel; in each a row shows one tenant (see shownOf). */
 const piecesPerPixel = 2;
 const pieces = plotWidth * piecesPerPixel;
@@ -40,7 +43,7 @@ export function roundsPicture({ title, subtitle, tenants, panels }: Picture): st
   const x = (v: number): string => (area.left + (v / most) * plotWidth).toFixed(1);
   const rowHeight = Math.max(
     1,
-    Math.min(24, Math.floor(300 / Math.max(...panels.map((p) => p.units.length)))),
+    Math.min(24, Math.floor(300 / Math.max(...panels.map((p) => p.rows.length)))),
   );
   const legend = legendOf(tenants, 66);
   const elements = [
@@ -53,15 +56,15 @@ export function roundsPicture({ title, subtitle, tenants, panels }: Picture): st
     ...legend.elements,
   ];
   let y = legend.bottom + 34;
-  for (const { title: panelTitle, group, units } of panels) {
+  for (const { title: panelTitle, group, kind, rows } of panels) {
     const top = y + 8;
-    const bottom = top + rowHeight * units.length;
+    const bottom = top + rowHeight * rows.length;
     elements.push(
       text(`x="${area.left}" y="${y}"`, panelTitle),
       `<rect x="${area.left}" y="${top}" width="${plotWidth}" height="${bottom - top}" fill="#f3f3f3"/>`,
       ...marks.map((v) => `<line x1="${x(v)}" x2="${x(v)}" y1="${top}" y2="${bottom}" stroke="#ddd"/>`),
-      ...unitLabels(units, top, rowHeight),
-      ...blockPaths(group, units, tenants.length, top, rowHeight, pieces / longest),
+      ...rowLabels(rows, top, rowHeight),
+      ...spanPaths(group, kind, rows, tenants.length, top, rowHeight, pieces / longest),
     );
     y = bottom + 30;
   }
@@ -73,7 +76,7 @@ export function roundsPicture({ title, subtitle, tenants, panels }: Picture): st
     ]),
     text(
       `x="${area.left + plotWidth / 2}" y="${axis + 40}"`,
-      `${unit} since the first block of the round began`,
+      `${unit} since the first block of the round began, or the first request came`,
       'text-anchor="middle"',
     ),
   );
@@ -107,13 +110,13 @@ function legendOf(tenants: readonly string[], top: number): { elements: string[]
 }
 
 /** Names of the rows; of thin ones those that have the place. */
-function unitLabels(units: readonly string[], top: number, rowHeight: number): string[] {
+function rowLabels(names: readonly string[], top: number, rowHeight: number): string[] {
   const step = 2 ** Math.ceil(Math.log2(Math.max(1, 14 / rowHeight)));
-  return units.flatMap((name, n) =>
+  return names.flatMap((name, n) =>
     n % step === 0
       ? text(
           `x="${area.left - 8}" y="${top + (n + 0.5) * rowHeight}"`,
-          name,
+          name.length > maxLabel ? `${name.slice(0, maxLabel - 1)}…` : name,
           'text-anchor="end" dominant-baseline="middle" font-size="11"',
         )
       : [],
@@ -121,9 +124,10 @@ function unitLabels(units: readonly string[], top: number, rowHeight: number): s
 }
 
 /** One path for each colour and strength: a line as thick as a row wherever they do not change along it. */
-function blockPaths(
+function spanPaths(
   { tracks }: Group,
-  units: readonly string[],
+  drawn: Panel['kind'],
+  names: readonly string[],
   tenants: number,
   top: number,
   rowHeight: number,
@@ -131,10 +135,10 @@ function blockPaths(
 ): string[] {
   const paths = new Map<string, { colour: number; strength: number; lines: string[] }>();
   const inset = rowHeight >= 8 ? 2 : 0;
-  const rows = new Map(units.map((name, n) => [name, n]));
+  const rows = new Map(names.map((name, n) => [name, n]));
   for (const { kind, name, spans } of tracks) {
     const row = rows.get(name);
-    if (kind !== 'block' || row === undefined) continue;
+    if (kind !== drawn || row === undefined) continue;
     const y = top + (row + 0.5) * rowHeight;
     for (const { from, to, tenant, strength } of runsOf(spans, tenants, scale, (row * golden) % 1)) {
       const key = `${tenant} ${strength}`;
@@ -165,10 +169,10 @@ function runsOf(spans: readonly Span[], tenants: number, scale: number, turn: nu
   const ofTenant = Array.from({ length: tenants }, () => new Float64Array(0));
   const busy = new Float64Array(pieces);
   let until = 0;
-  for (const { begin, end, tenant = 0 } of [...spans].sort((a, b) => a.begin - b.begin)) {
+  for (const { begin, end, tenant = 0, isFaint } of [...spans].sort((a, b) => a.begin - b.begin)) {
     if (ofTenant[tenant]!.length === 0) ofTenant[tenant] = new Float64Array(pieces);
     addTo(ofTenant[tenant]!, begin * scale, end * scale);
-    addTo(busy, Math.max(begin, until) * scale, end * scale);
+    addTo(busy, Math.max(begin, until) * scale, end * scale, isFaint ? 1 / strengths : 1);
     until = Math.max(until, end);
   }
   const present = ofTenant.flatMap((times, tenant) => (times.length > 0 ? { times, tenant } : []));
@@ -203,9 +207,9 @@ function shownOf(
   return present.findLast(({ times }) => times[piece]! > 0)!.tenant;
 }
 
-/** Adds to each piece the part of it that lies between two places. */
-function addTo(times: Float64Array, from: number, to: number): void {
+/** Adds to each piece the part of it that lies between two places, so many times. */
+function addTo(times: Float64Array, from: number, to: number, weight = 1): void {
   if (to <= from) return;
   for (let piece = Math.floor(from); piece < Math.min(to, times.length); piece++)
-    times[piece]! += Math.min(to, piece + 1) - Math.max(from, piece);
+    times[piece]! += weight * (Math.min(to, piece + 1) - Math.max(from, piece));
 }

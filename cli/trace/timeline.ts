@@ -11,6 +11,8 @@ export interface Span {
   readonly end: number;
   /** Whose it was, if it was one tenant's: a place in the timeline's list. */
   readonly tenant?: number;
+  /** Whether it is waiting, rather than work; pictures show it paler. */
+  readonly isFaint?: boolean;
   readonly details?: { readonly [name: string]: unknown };
 }
 

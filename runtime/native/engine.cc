@@ -21,6 +21,9 @@ constexpr double kGatherNs = 50e3;
 constexpr unsigned kLeastPatience = 8;
 constexpr unsigned kMostPatience = 4096;
 constexpr std::size_t kMostJournal = std::size_t{1} << 16;
+// What a block is taken to need, at least and at most, whatever has been measured.
+constexpr double kLeastBlockNs = 1e-3;
+constexpr double kMostBlockNs = 1e15;
 
 double NowNs() {
   return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -48,7 +51,9 @@ Engine::Engine(Backend& backend, EngineSpec spec)
       cost += task.block_ns * task.blocks;
       block_ns_.push_back(task.block_ns);
     }
-    cost_ns_.push_back(std::max(cost, 1.0));
+    cost_ns_.push_back(cost);
+    // A round gives each tenant one request, whatever its share.
+    if (tenant.weight != spec_.tenants.front().weight) spec_.captured = nullptr;
     for (unsigned place = 0; place < kRequestsPerTenant; ++place) {
       Stage stage;
       const auto lay = [this](const std::vector<EnginePort>& ports, std::vector<StagedCopy>& copies) {
@@ -129,10 +134,7 @@ void Engine::TakeMail() {
   for (EngineRequest& request : taken_) {
     const unsigned tenant = request.tenant;
     const unsigned number = tenant * kRequestsPerTenant + request.place;
-    if (std::none_of(&actives_[tenant * kRequestsPerTenant], &actives_[(tenant + 1) * kRequestsPerTenant],
-                     [](const Active& active) { return active.state != State::kFree; })) {
-      ++present_;
-    }
+    if (!IsThere(tenant)) ++present_;
     Active& active = actives_[number];
     active = Active{};
     active.request = std::move(request);
@@ -140,7 +142,7 @@ void Engine::TakeMail() {
     active.queued_ns = now_ns_;
     active.arrival = arrivals_++;
     active.start_tag = std::max(virtual_time_, finish_tag_[tenant]);
-    finish_tag_[tenant] = active.start_tag + cost_ns_[tenant] / spec_.tenants[tenant].weight;
+    finish_tag_[tenant] = active.start_tag + std::max(cost_ns_[tenant], 1.0) / spec_.tenants[tenant].weight;
     ++stats_.requests;
     if (problem_.empty()) {
       BeginNext(tenant);
@@ -149,6 +151,11 @@ void Engine::TakeMail() {
     }
   }
   taken_.clear();
+}
+
+bool Engine::IsThere(unsigned tenant) const {
+  const auto first = actives_.begin() + tenant * kRequestsPerTenant;
+  return std::any_of(first, first + kRequestsPerTenant, [](const Active& active) { return active.state != State::kFree; });
 }
 
 // A tenant's requests share its memory, so one of them runs at a time.
@@ -177,7 +184,6 @@ void Engine::BeginNext(unsigned tenant) {
 // Its inputs are there.
 void Engine::Start(unsigned number) {
   Active& active = actives_[number];
-  active.started_ns = now_ns_;
   active.state = State::kRunning;
   const auto later = [this](unsigned a, unsigned b) {
     const Active &one = actives_[a], &other = actives_[b];
@@ -231,9 +237,9 @@ void Engine::End(unsigned number, const std::string& problem) {
   const unsigned present = present_;
   active.state = State::kFree;
   if (served) serving_[tenant] = false;
-  if (std::none_of(&actives_[tenant * kRequestsPerTenant], &actives_[(tenant + 1) * kRequestsPerTenant],
-                   [](const Active& other) { return other.state != State::kFree; })) {
-    --present_;
+  if (!IsThere(tenant)) --present_;
+  if (keeps_journal_ && problem.empty() && journal_.requests.size() < kMostJournal) {
+    journal_.requests.push_back({tenant, outcome.queued_ns, outcome.started_ns, outcome.ended_ns});
   }
   // Nobody is owed anything for a time when there was nothing to do.
   if (present_ == 0) virtual_time_ = *std::max_element(finish_tag_.begin(), finish_tag_.end());
@@ -291,9 +297,9 @@ void Engine::Collect() {
     } else if (!std::isnan(ns)) {
       Learn(flight, ns);
     }
-    if (keeps_journal_ && journal_.size() < kMostJournal) {
+    if (keeps_journal_ && journal_.words.size() < kMostJournal) {
       flight.note.ended_ns = NowNs();
-      journal_.push_back(std::move(flight.note));
+      journal_.words.push_back(std::move(flight.note));
     }
     // Finish may end requests, whose successors only begin with the next flight.
     for (unsigned number : flight.ending) Finish(number);
@@ -306,7 +312,12 @@ void Engine::Learn(const Flight& flight, double ns) {
   const double factor = std::pow(std::clamp((ns - launch) / expected, 0.25, 4.0), kLearning);
   const unsigned code = flight.word.code;
   if (code >= first_codes_) return packer_.SetFactor(code, packer_.codes()[code].factor * factor);
-  for (unsigned n = 0; n < flight.word.count; ++n) block_ns_[flight.rows[n]] *= factor;
+  for (unsigned n = 0; n < flight.word.count; ++n) {
+    const unsigned row = flight.rows[n];
+    const double before = std::exchange(block_ns_[row], std::clamp(block_ns_[row] * factor, kLeastBlockNs, kMostBlockNs));
+    // Shares are of the time that requests take, not of what was thought that they would.
+    cost_ns_[spec_.rows[row].tenant] += (block_ns_[row] - before) * spec_.rows[row].end;
+  }
 }
 
 bool Engine::IssueNext() {
@@ -349,7 +360,7 @@ Engine::Flight& Engine::NextFlight() {
   flight.back_to_back = ended_ < issued_;
   flight.ending.clear();
   flight.note = IssuedWord{};
-  flight.note.issued_ns = now_ns_;
+  flight.note.issued_ns = NowNs();
   return flight;
 }
 
@@ -384,6 +395,7 @@ bool Engine::IssueWord() {
       flight.note.begins.push_back(word.begin[n]);
       flight.note.ends.push_back(word.end[n]);
     }
+    if (!active.begun()) active.started_ns = flight.note.issued_ns;
     const std::vector<EngineTask>& tasks = spec_.tenants[tenant].tasks;
     active.block = word.end[n];
     if (active.block == tasks[active.task].blocks) {
@@ -416,6 +428,7 @@ void Engine::IssueRound() {
   flight.ending.assign(order_.begin(), order_.end());
   for (unsigned number : order_) {
     actives_[number].state = State::kEnding;
+    actives_[number].started_ns = flight.note.issued_ns;
     virtual_time_ = std::max(virtual_time_, actives_[number].start_tag);
   }
   if (keeps_journal_) flight.note.tenants = round_tenants_;
@@ -448,6 +461,6 @@ EngineStats Engine::Stats() const {
   return stats;
 }
 
-std::vector<IssuedWord> Engine::TakeJournal() { return std::exchange(journal_, {}); }
+Journal Engine::TakeJournal() { return std::exchange(journal_, {}); }
 
 }  // namespace wideword

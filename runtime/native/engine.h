@@ -63,6 +63,7 @@ constexpr unsigned kRequestsPerTenant = 2;
 // What became of a request. Times in nanoseconds of the steady clock.
 struct EngineOutcome {
   std::string problem;  // empty if it went well
+  // Taken in, its first word issued (0 if none was), all over.
   double queued_ns = 0, started_ns = 0, ended_ns = 0;
 };
 
@@ -84,6 +85,16 @@ struct IssuedWord {
   std::vector<unsigned> tenants, tasks, begins, ends;
 };
 constexpr unsigned kRound = 0xffffffffu;
+
+// What an engine did while its journal was kept: words as they ended, and requests likewise.
+struct Journal {
+  struct Request {
+    unsigned tenant = 0;
+    double queued_ns = 0, started_ns = 0, ended_ns = 0;
+  };
+  std::vector<IssuedWord> words;
+  std::vector<Request> requests;
+};
 
 struct EngineStats {
   std::uint64_t words = 0, slots = 0, slices = 0, rounds = 0, requests = 0;
@@ -125,7 +136,7 @@ class Engine : public Stepped {
   EngineStats Stats() const;
   bool has_source() const { return static_cast<bool>(source_); }
   void KeepJournal(bool keep) { keeps_journal_ = keep; }
-  std::vector<IssuedWord> TakeJournal();
+  Journal TakeJournal();
 
  private:
   enum class State { kFree, kWaiting, kUploading, kRunning, kEnding, kDownloading };
@@ -168,6 +179,7 @@ class Engine : public Stepped {
   void FindReady(bool begun_only);
   Flight& NextFlight();
   void Learn(const Flight& flight, double ns);
+  bool IsThere(unsigned tenant) const;
   void NoteWishes();
   unsigned MarkOf(std::uint64_t flight) const { return static_cast<unsigned>(flight % flights_.size()); }
   unsigned CopyMarkOf(unsigned active) const { return static_cast<unsigned>(flights_.size()) + active; }
@@ -179,7 +191,7 @@ class Engine : public Stepped {
   Packer packer_;
   double now_ns_ = 0;                // at the start of the step
   std::vector<unsigned> first_row_;  // by tenant
-  std::vector<double> cost_ns_;      // by tenant: of a request, as expected at first
+  std::vector<double> cost_ns_;      // by tenant: what a request takes, by block_ns_
   std::vector<double> block_ns_;     // by row: what a virtual block takes, as measured so far
   std::vector<Stage> stages_;        // by tenant and place
   std::vector<Active> actives_;      // likewise
@@ -215,7 +227,7 @@ class Engine : public Stepped {
   std::vector<std::uint64_t> wishes_;  // by pair of classes
   std::vector<bool> together_;         // likewise: some code has both
   bool keeps_journal_ = false;
-  std::vector<IssuedWord> journal_;
+  Journal journal_;
 };
 
 }  // namespace wideword

@@ -215,7 +215,9 @@ const EngineRef& EngineHandle::Open(Napi::Env env) const {
 Napi::Value EngineHandle::Submit(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return Promised(env, [&]() -> Napi::Value {
-    const EngineRef* engine = &Open(env);
+    Open(env);
+    // Held, as getters of what is read may close the engine, and may resize and detach arrays.
+    const std::shared_ptr<EngineRef> engine = held.engine;
     const auto tenants = static_cast<std::int64_t>(engine->inputs.size());
     const auto tenant = static_cast<unsigned>(ReadInteger(info[0], Where("tenant"), 0, tenants - 1));
     const auto read = [&](const Napi::Value& value, const Where& where, const std::vector<std::size_t>& bytes) {
@@ -223,16 +225,20 @@ Napi::Value EngineHandle::Submit(const Napi::CallbackInfo& info) {
       if (list.size() != bytes.size()) ThrowRange(env, where, "one for each port, " + std::to_string(bytes.size()));
       std::vector<Napi::Value> arrays;
       for (std::uint32_t i = 0; i < list.size(); ++i) arrays.push_back(list[i]);
-      for (std::uint32_t i = 0; i < list.size(); ++i) {
+      return arrays;
+    };
+    const auto check = [&](const std::vector<Napi::Value>& arrays, const Where& where, const std::vector<std::size_t>& bytes) {
+      for (std::uint32_t i = 0; i < arrays.size(); ++i) {
         if (ReadBytes(arrays[i], Where(where, i)).size == bytes[i]) continue;
         ThrowRange(env, Where(where, i), "of " + std::to_string(bytes[i]) + " bytes");
       }
-      return arrays;
     };
     const std::vector<Napi::Value> writes = read(info[1], Where("writes"), engine->inputs[tenant]);
     const std::vector<Napi::Value> reads = read(info[2], Where("reads"), engine->outputs[tenant]);
-    // Reading arrays ran no code of the caller's after the last check, but getters before it may have closed the engine.
-    engine = &Open(env);
+    // From here on nothing of the caller's runs.
+    Open(env);
+    check(writes, Where("writes"), engine->inputs[tenant]);
+    check(reads, Where("reads"), engine->outputs[tenant]);
     const int place = engine->engine->Claim(tenant);
     if (place < 0) {
       ThrowRange(env, Where("tenant"), "one with fewer than " + std::to_string(kRequestsPerTenant) + " requests under way");
@@ -307,9 +313,10 @@ Napi::Value EngineHandle::Drive(const Napi::CallbackInfo& info) {
 void EngineHandle::AddCode(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Open(env);
-  const EngineCode code = SpecReader(*held.engine->device, *held.engine).ReadCode(info[0], Where("code"));
-  const EngineRef& engine = Open(env);
-  engine.device->WithEngine(engine, [&](Engine& running) { running.AddCode(code); });
+  const std::shared_ptr<EngineRef> engine = held.engine;  // getters of the code may close it
+  const EngineCode code = SpecReader(*engine->device, *engine).ReadCode(info[0], Where("code"));
+  Open(env);
+  engine->device->WithEngine(*engine, [&](Engine& running) { running.AddCode(code); });
 }
 
 Napi::Value EngineHandle::Stats(const Napi::CallbackInfo& info) {
@@ -345,11 +352,11 @@ void EngineHandle::KeepJournal(const Napi::CallbackInfo& info) {
 Napi::Value EngineHandle::TakeJournal(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const EngineRef& engine = Open(env);
-  std::vector<IssuedWord> journal;
+  Journal journal;
   engine.device->WithEngine(engine, [&](Engine& running) { journal = running.TakeJournal(); });
   std::vector<double> words, slots;
-  for (std::size_t n = 0; n < journal.size(); ++n) {
-    const IssuedWord& word = journal[n];
+  for (std::size_t n = 0; n < journal.words.size(); ++n) {
+    const IssuedWord& word = journal.words[n];
     words.insert(words.end(), {word.issued_ns, word.ended_ns, word.expected_ns, word.code == kRound ? -1.0 : word.code});
     for (std::size_t s = 0; s < word.tenants.size(); ++s) {
       const bool is_round = word.code == kRound;
@@ -361,6 +368,11 @@ Napi::Value EngineHandle::TakeJournal(const Napi::CallbackInfo& info) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("words", Doubles(env, words));
   object.Set("slots", Doubles(env, slots));
+  std::vector<double> requests;
+  for (const Journal::Request& request : journal.requests) {
+    requests.insert(requests.end(), {static_cast<double>(request.tenant), request.queued_ns, request.started_ns, request.ended_ns});
+  }
+  object.Set("requests", Doubles(env, requests));
   return object;
 }
 

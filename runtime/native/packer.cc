@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 namespace wideword {
 
@@ -10,6 +11,9 @@ namespace {
 // Physical blocks for each that runs at once. Below it every virtual block gets one of its own: the device deals them
 // out better than strides do. Beyond it starting them costs more than that gains.
 constexpr unsigned kBlocksAtOnce = 4;
+
+// Times are products and sums in floating point: what fits just so must not come out a block short.
+constexpr double kSlack = 1 + 1e-9;
 
 // What these virtual blocks take with the whole device for themselves.
 double AloneNs(double block_ns, unsigned blocks, unsigned at_once) {
@@ -46,7 +50,8 @@ bool Packer::Pack(const ReadyTask* ready, std::size_t count, PackedWord& word) {
 double Packer::Fill(unsigned code, const ReadyTask* ready, std::size_t count, PackedWord& word) const {
   const PackCode& on = codes_[code];
   const double alone = limits_.launch_ns + AloneNs(ready[0].block_ns, ready[0].end - ready[0].begin, on.at_once);
-  const double most = std::min(limits_.bound_ns, alone * limits_.stretch);
+  // For blocks.
+  const double free = (std::min(limits_.bound_ns, alone * limits_.stretch) - limits_.launch_ns) * kSlack;
   word.code = code;
   double longest = 0;  // of the slots
   double work = 0;
@@ -56,13 +61,12 @@ double Packer::Fill(unsigned code, const ReadyTask* ready, std::size_t count, Pa
     const int body = on.body_of[task.kernel_class];
     if (body < 0) continue;
     const double block_ns = task.block_ns * on.factor;
-    const double free = most - limits_.launch_ns;
     // Blocks that fit beside the others before the word takes too long: in all, and in waves of this slot.
     const double room = (free * on.at_once - work) / block_ns;
     const double waves = std::max(1.0, std::floor(free / block_ns));
     double blocks = std::min({static_cast<double>(task.end - task.begin), room, waves * on.at_once});
-    // The first always goes on, however long a single block of it takes.
-    if (i == 0) blocks = std::max(blocks, 1.0);
+    // The first always goes on, however long its blocks take, and fewer than a wave of them take as long.
+    if (i == 0) blocks = std::max(blocks, static_cast<double>(std::min(task.end - task.begin, on.at_once)));
     if (blocks < 1) continue;
     const auto taken = static_cast<unsigned>(blocks);
     // A small part of a task is not worth a slot: it would come again in every word.
@@ -83,7 +87,7 @@ double Packer::Fill(unsigned code, const ReadyTask* ready, std::size_t count, Pa
 
 void Packer::Deal(const ReadyTask* ready, PackedWord& word) const {
   const unsigned most = codes_[word.code].at_once * kBlocksAtOnce;
-  unsigned blocks = 0;
+  std::uint64_t blocks = 0;
   double work = 0;
   for (unsigned n = 0; n < word.count; ++n) {
     const unsigned own = word.end[n] - word.begin[n];

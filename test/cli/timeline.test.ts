@@ -138,7 +138,8 @@ describe('the picture', () => {
       panels: ['one', 'two'].map((name) => ({
         title: name,
         group: roundGroup(name, round, tenants, 'cuda'),
-        units: unitNames('cuda', units, round),
+        kind: 'block' as const,
+        rows: unitNames('cuda', units, round),
       })),
     });
 

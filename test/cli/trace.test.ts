@@ -8,12 +8,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CheckFailed } from '../../cli/bench/check.ts';
-import { type Mode, modes } from '../../cli/bench/measure.ts';
+import type { Mode } from '../../cli/bench/measure.ts';
 import { modeNames } from '../../cli/bench/report.ts';
 import { benchTenants } from '../../cli/bench/tenants.ts';
 import { lettersOf } from '../../cli/trace/chrome.ts';
-import { traceModes } from '../../cli/trace.ts';
+import { traceable, traceModes } from '../../cli/trace.ts';
 import { type Device, openDevice, type Program } from '../../index.ts';
+import { bytesOf } from '../../ir/tensor.ts';
 import { convModel } from '../support/models.ts';
 import { checkWellFormed } from '../support/svg.ts';
 import { readTrace, type TracedProcess } from './trace_events.ts';
@@ -40,6 +41,9 @@ function trace(...args: string[]) {
   return { status, stdout, stderr };
 }
 
+/** What is traced if nothing else is asked for. */
+const modes = ['turn', 'space', 'coalesced'] as const;
+
 /** Two networks of several blocks a kernel, and a matrix product. */
 const specs = ['mlp:width=200*2', 'sgemm:m=150,n=40,k=10'];
 const tenantsOf = (count: number) => benchTenants(specs, count, { precision: 'fp32', shape: {}, seed: 1 });
@@ -59,6 +63,18 @@ function planned(programs: readonly Program[]): Map<string, string> {
     }
   }
   return blocks;
+}
+
+/** Each tenant's tasks with their blocks, as the host runs them. */
+async function tenantsOn(tier: 'generic') {
+  const tenants = await tenantsOf(2);
+  const program = await device.load(tenants, { tier });
+  const linked = program.plan.tenants;
+  program.close();
+  return linked.map(({ name, model }) => ({
+    name,
+    tasks: model.tasks.map((t) => ({ task: t.name, blocks: t.blocks })),
+  }));
 }
 
 const eventsOf = (process: TracedProcess, cat: string) =>
@@ -138,6 +154,90 @@ describe('wideword trace', () => {
     }
   });
 
+  it('shows requests that the issue engine serves, its words, and what it compiled for them', async () => {
+    const [output, svg] = [file('engine.json'), file('engine.svg')];
+    const args = [
+      ...specs,
+      '--tenants',
+      '2',
+      '--mode',
+      'engine,coalesced',
+      '--tier',
+      'generic',
+      '--seed',
+      '4',
+    ];
+    const { status, stdout, stderr } = trace(...args, '-o', output, '--svg', svg, '--json');
+    expect(stderr).toBe('');
+    expect(status).toBe(0);
+    const report = JSON.parse(stdout);
+    const names: string[] = report.tenants;
+    const [code, coalesced, engine] = readTrace(readFileSync(output, 'utf8')) as TracedProcess[];
+    expect([coalesced!.name, engine!.name]).toEqual(['coalesced', 'issue engine']);
+    expect(report.rounds.map((r: { mode: string }) => r.mode)).toEqual(['coalesced', 'engine']);
+    const summary = report.rounds[1];
+
+    // Each tenant has one or two requests, one after another, and each first waits and then runs.
+    const tracks = new Map(engine!.threads.map((t) => [t.name, t.events]));
+    let requests = 0;
+    for (const name of names) {
+      const spans = [...tracks].filter(([track]) => track === name || track.startsWith(`${name} (`));
+      const events = spans.flatMap(([, e]) => e);
+      const running = events.filter((e) => e.name.endsWith('running')).sort((a, b) => a.ts - b.ts);
+      const queued = events.filter((e) => e.name.endsWith('queued')).sort((a, b) => a.ts - b.ts);
+      expect(running.length === 1 || running.length === 2).toBe(true);
+      expect(queued.map((e) => e.args.request)).toEqual(running.map((e) => e.args.request));
+      for (const [n, e] of running.entries()) {
+        expect(queued[n]!.ts + queued[n]!.dur).toBeCloseTo(e.ts, 2);
+        if (n > 0) expect(e.ts).toBeGreaterThanOrEqual(running[n - 1]!.ts + running[n - 1]!.dur - 1e-3);
+      }
+      requests += running.length;
+    }
+    expect(requests).toBeGreaterThan(names.length);
+    expect(summary.requests).toBe(requests);
+
+    // The words run each block of each request's kernels once, within the time that it runs.
+    const words = eventsOf(engine!, 'word');
+    expect(words).toHaveLength(summary.words);
+    const tenants = await tenantsOn('generic');
+    const ran = words.flatMap((w) => (w.args.slots as string[]).map((slot) => ({ slot, word: w })));
+    expect(ran).toHaveLength(summary.slots);
+    for (const { name, tasks } of tenants) {
+      const mine = eventsOf(engine!, 'tenant').filter(
+        (e) => e.args.tenant === name && e.name.endsWith('running'),
+      );
+      for (const { task, blocks } of tasks) {
+        const pattern = new RegExp(`^${name}: ${task}, blocks (\\d+) to (\\d+)$`);
+        const parts = ran.flatMap(({ slot, word }) => {
+          const [, from, to] = pattern.exec(slot) ?? [];
+          return from === undefined ? [] : [{ count: Number(to) - Number(from) + 1, word }];
+        });
+        expect(parts.reduce((n, p) => n + p.count, 0) % blocks).toBe(0);
+        expect(parts.length).toBeGreaterThan(0);
+        for (const { word } of parts)
+          expect(mine.some((e) => word.ts >= e.ts - 1e-3 && word.ts + word.dur <= e.ts + e.dur + 1e-3)).toBe(
+            true,
+          );
+      }
+    }
+    for (const { args: about } of words) {
+      expect(about.expected).toBeGreaterThan(0);
+      expect(about.code.length).toBeGreaterThan(0);
+      expect(about.tenants).toBeGreaterThan(0);
+    }
+    // What was compiled in the background, before.
+    const beside = code!.threads.find((t) => t.name === 'compiled in the background')?.events ?? [];
+    expect(beside.filter((e) => e.args.code === 'compiled')).toHaveLength(summary.compiled);
+    for (const e of beside) {
+      expect(e.args.why).toMatch(/^ready together \d+ times/);
+      expect(e.ts + e.dur).toBeLessThanOrEqual(words[0]!.ts);
+    }
+    const picture = readFileSync(svg, 'utf8');
+    checkWellFormed(picture);
+    expect(picture).toMatch(/issue engine: \d+ requests in .* words of [\d.]+ slots; p50 /);
+    expect(picture.match(/stroke-opacity="0.25"/g)?.length ?? 0).toBeGreaterThan(0);
+  });
+
   it('shows what was compiled, and what was found in the cache', () => {
     const codeOf = (cache: string) => {
       const args = [
@@ -203,9 +303,19 @@ describe('wideword trace', () => {
         await programs[0]!.run(others);
         return traced;
       },
+      serve: async (...args: Parameters<Device['serve']>) => {
+        const engine = await device.serve(...args);
+        const readOutputs = engine.readOutputs.bind(engine);
+        engine.readOutputs = () => {
+          const outputs = readOutputs();
+          bytesOf(Object.values(outputs[tenants[0]!.name]!)[0]!)[0]! ^= 1;
+          return outputs;
+        };
+        return engine;
+      },
     } as unknown as Device;
-    for (const mode of modes) {
-      const options = { mode: [mode], tier: 'auto', tuning: true } as const;
+    for (const mode of traceable) {
+      const options = { mode: [mode], tier: 'auto', tuning: true, seed: 1 } as const;
       await expect(traceModes(crooked, tenants, options, [])).rejects.toThrow(CheckFailed);
       await expect(traceModes(device, tenants, options, [])).resolves.toHaveLength(1);
     }
@@ -217,7 +327,11 @@ describe('wideword trace', () => {
     ['a model that is nowhere', ['nowhere', ...out], /nowhere: no such file, and the generated models are /],
     ['no tenants', ['mlp', '--tenants', '0', ...out], /expected a whole number from 1, got '0'/],
     ['too many tenants', ['mlp*9', '--tenants', '29', ...out], /261 tenants: .* at most 256$/],
-    ['an unknown mode', ['mlp', '--mode', 'fast', ...out], /no mode 'fast': turn, space, coalesced/],
+    [
+      'an unknown mode',
+      ['mlp', '--mode', 'fast', ...out],
+      /no mode 'fast': turn, space, coalesced, wide, engine/,
+    ],
     ['words without slots', ['mlp', '--width', '0', ...out], /expected a whole number from 1, got '0'/],
     ['a shape for no file', ['mlp:width=16', '--shape', 'x=1,2', ...out], /no model here has an input 'x'$/],
     [

@@ -182,14 +182,20 @@ function suite(kind: 'host' | 'cuda'): void {
     expect(times.every((ms) => ms > 0)).toBe(true);
     const stats = engine.stats();
     expect(stats.rounds).toBeGreaterThan(each / 2);
-    const journal = engine.takeJournal();
+    const { words: journal, requests } = engine.takeJournal();
+    expect(requests.length).toBe(stats.requests);
+    for (const r of requests) {
+      expect(r.started).toBeGreaterThanOrEqual(r.queued);
+      expect(r.ended).toBeGreaterThanOrEqual(r.started);
+      expect(r.ended).toBeLessThanOrEqual(engine.now());
+    }
     expect(journal.filter((w) => w.isRound).length).toBe(stats.rounds);
     expect(journal.filter((w) => !w.isRound).length).toBe(stats.words);
     expect(journal.every((w) => w.ended >= w.issued)).toBe(true);
     const { y } = await engine.submit('tenant 2', served.requests[2]![2]!.inputs);
     expect(hex(bytesOf(y!))).toBe(served.requests[2]![2]!.bits);
     const tasks = served.tenants[2]!.model.compiledFor(device.target).tasks.map((t) => t.name);
-    expect(engine.takeJournal().flatMap((w) => w.slots.map((s) => s.task))).toEqual(tasks);
+    expect(engine.takeJournal().words.flatMap((w) => w.slots.map((s) => s.task))).toEqual(tasks);
     engine.close();
   }, 120_000);
 

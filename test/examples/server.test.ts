@@ -53,6 +53,8 @@ test.each([
   [['nonsense'], "'nonsense' is not NAME=MODEL.onnx"],
   [['a=/nowhere.onnx'], '/nowhere.onnx: no such file'],
   [['--device', 'tpu', 'a=x'], "no device 'tpu'"],
+  [['--device', 'host', `a=${modelOf.alice}@0`], "the weight of 'a' must be from 1e-6 to 1e6, not 0"],
+  [[`a=${modelOf.alice}@two`], `${modelOf.alice}@two: no such file`],
 ])('wrong arguments %j are one line', async (args, message) => {
   const { code, text } = await stderrOf(args);
   expect(code).toBe(1);
@@ -65,7 +67,9 @@ describe('three tenants', () => {
   let url: string;
   let device: Device;
   beforeAll(async () => {
-    ({ child, url } = await start(tenants.map((name) => `${name}=${modelOf[name]}`)));
+    ({ child, url } = await start(
+      tenants.map((name) => `${name}=${modelOf[name]}${name === 'bob' ? '@2' : ''}`),
+    ));
     device = await openDevice('host');
   });
   afterAll(() => {

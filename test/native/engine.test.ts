@@ -183,6 +183,122 @@ describe('the issue engine', () => {
     engine.close();
   });
 
+  it('runs no rounds where tenants have unequal shares', async () => {
+    const tenants = [palindrome(1), palindrome(3)];
+    const words = [0, 1].map((n) => ({
+      code: device.load(kernels.path, n === 0 ? 'reverse' : 'add'),
+      threads: 1,
+      slots: tenants.map(({ tasks }, tenant) => ({
+        ...{ tenant, body: 0, begin: 0, end: blocks, blocks },
+        operands: tasks[n]!.operands,
+        sizes: [length],
+      })),
+    }));
+    const engine = device.createEngine(specOf(tenants, { program: device.createProgram(words) }));
+    await engine.drive(
+      new Float64Array(100),
+      Uint32Array.from({ length: 100 }, (_, n) => n % 2),
+    );
+    expect(engine.stats()).toMatchObject({ requests: 100, rounds: 0 });
+    engine.close();
+  });
+
+  it('shares by what requests turn out to take, not by what was thought', async () => {
+    const count = device.allocate(4);
+    // Both are thought to take the same; the second takes four times as long.
+    const napper = (ms: number): NativeEngineTenant => ({
+      ...{ weight: 1, inputs: [], outputs: [] },
+      tasks: [{ class: 0, blocks: 1, blockNanoseconds: 1e6, operands: [whole(count)], sizes: [ms] }],
+    });
+    const engine = device.createEngine({
+      ...limits,
+      ...{ stretch: 1, boundNanoseconds: 1e6, classes: 1 },
+      tenants: [napper(1), napper(4)],
+      codes: [codeOf('nap', [0])],
+    });
+    const each = 60;
+    engine.keepJournal(true);
+    await engine.drive(
+      new Float64Array(2 * each),
+      Uint32Array.from({ length: 2 * each }, (_, n) => n % 2),
+    );
+    const { requests } = engine.takeJournal();
+    expect(requests.length).toBe(4 * 2 * each);
+    const order = [...Array(2 * each).keys()].map((n) => requests[4 * n]!);
+    // Once that is known, the short ones get several requests for each of the long ones.
+    const last = order.lastIndexOf(0);
+    const long = order.slice(0, last).filter((tenant) => tenant === 1).length;
+    expect(long).toBeLessThan(each / 2);
+    expect(long).toBeGreaterThan(each / 8);
+    engine.close();
+  });
+
+  it('serves driven requests that have to wait for the places of others', async () => {
+    const engine = device.createEngine(specOf([palindrome()]));
+    const others = [request(engine, 0, 1), request(engine, 0, 2)];
+    const latencies = await engine.drive(Float64Array.from([0, 0, 0]), Uint32Array.from([0, 0, 0]));
+    expect([...latencies].every((ms) => ms > 0)).toBe(true);
+    await Promise.all(others);
+    expect(engine.stats().requests).toBe(5);
+    engine.close();
+  });
+
+  it('keeps when requests came, began and ended', async () => {
+    const engine = device.createEngine(specOf([palindrome(), palindrome()]));
+    await request(engine, 0, 1);
+    engine.keepJournal(true);
+    await Promise.all([request(engine, 0, 2), request(engine, 1, 3)]);
+    const { requests, words } = engine.takeJournal();
+    expect([requests[0], requests[4]].sort()).toEqual([0, 1]);
+    for (const at of [0, 4]) {
+      const [queued, began, ended] = requests.slice(at + 1, at + 4) as unknown as [number, number, number];
+      expect(began).toBeGreaterThanOrEqual(queued);
+      expect(ended).toBeGreaterThan(began);
+      const issued = [...Array(words.length / 4).keys()].map((n) => words[4 * n]!);
+      expect(issued).toContain(began);
+    }
+    expect(engine.takeJournal().requests.length).toBe(0);
+    engine.close();
+  });
+
+  it('stands arrays that close it, or change, while they are read', async () => {
+    const [x, y] = [bytesOf(inputOf(1)), new Uint8Array(4 * length)];
+    const trap = (act: () => void, value: Uint8Array) =>
+      Object.defineProperty([], 0, {
+        get: () => {
+          act();
+          return value;
+        },
+        enumerable: true,
+      }) as unknown as Uint8Array[];
+    const closing = device.createEngine(specOf([palindrome()]));
+    await expect(
+      closing.submit(
+        0,
+        trap(() => closing.close(), x),
+        [y],
+      ),
+    ).rejects.toThrow('the engine is closed');
+    const engine = device.createEngine(specOf([palindrome()]));
+    // Of the right size when it is looked at, and longer before it is copied.
+    const growing = new (
+      ArrayBuffer as unknown as new (
+        n: number,
+        o: object,
+      ) => ArrayBuffer & { resize(n: number): void }
+    )(4 * length, { maxByteLength: 1 << 20 });
+    const reads = trap(() => growing.resize(1 << 20), y);
+    await expect(engine.submit(0, [new Uint8Array(growing)], reads)).rejects.toThrow(
+      'writes[0] must be of 160 bytes',
+    );
+    const code = codeOf('reverse', [0]);
+    const trapped = {
+      ...code,
+      bodies: trap(() => engine.close(), 0 as unknown as Uint8Array) as unknown as number[],
+    };
+    expect(() => engine.addCode(trapped)).toThrow('the engine is closed');
+  });
+
   it('rejects what is under way when it is closed, and everything after', async () => {
     const count = device.allocate(4);
     const engine = device.createEngine({
@@ -254,6 +370,162 @@ describe('the issue engine', () => {
       'ascending',
     );
     await expect(engine.drive(Float64Array.from([0]), Uint32Array.from([1]))).rejects.toThrow('below 1');
+    engine.close();
+  });
+});
+
+describe('what goes into a word', () => {
+  interface Load {
+    readonly kernelClass?: number;
+    readonly blocks: number;
+    readonly blockNanoseconds: number;
+  }
+  /** Tenants of one task each, that all come at once; on code of which every one serves all classes. */
+  async function wordsOf(loads: readonly Load[], more: Partial<NativeEngineSpec>) {
+    const operands = [whole(device.allocate(4))];
+    const classes = Math.max(...loads.map((l) => l.kernelClass ?? 0)) + 1;
+    const engine = device.createEngine({
+      ...{ ...limits, classes, launchNanoseconds: 1000 },
+      tenants: loads.map(({ kernelClass = 0, blocks, blockNanoseconds }) => ({
+        ...{ weight: 1, inputs: [], outputs: [] },
+        tasks: [{ class: kernelClass, blocks, blockNanoseconds, operands, sizes: [] }],
+      })),
+      codes: [codeOf('nothing', [...Array(classes).keys()])],
+      ...more,
+    });
+    engine.keepJournal(true);
+    await engine.drive(new Float64Array(loads.length), Uint32Array.from(loads.keys()));
+    const { words, slots } = engine.takeJournal();
+    const { slices } = engine.stats();
+    engine.close();
+    return {
+      slices,
+      expected: [...Array(words.length / 4).keys()].map((n) => words[4 * n + 2]!),
+      words: [...Array(words.length / 4).keys()].map((word) =>
+        [...Array(slots.length / 5).keys()]
+          .filter((n) => slots[5 * n] === word)
+          .map((n) => [slots[5 * n + 1]!, slots[5 * n + 3]!, slots[5 * n + 4]!]),
+      ),
+    };
+  }
+
+  it('at stretch 1 only what is there while the first runs anyway; at a large one everything', async () => {
+    // Two blocks run at a time: the first leaves one of its four places free.
+    const loads = [
+      { blocks: 3, blockNanoseconds: 1e5 },
+      { blocks: 1, blockNanoseconds: 1e5 },
+      { blocks: 2, blockNanoseconds: 1e5 },
+    ];
+    const short = await wordsOf(loads, { stretch: 1 });
+    expect(short.words[0]).toEqual([
+      [0, 0, 3],
+      [1, 0, 1],
+    ]);
+    expect(short.words).toHaveLength(2);
+    const long = await wordsOf(loads, { stretch: 100 });
+    expect(long.words).toEqual([
+      [
+        [0, 0, 3],
+        [1, 0, 1],
+        [2, 0, 2],
+      ],
+    ]);
+    expect(long.expected[0]).toBeCloseTo(1000 + 3e5, 3);
+  });
+
+  it('never cuts the first at stretch 1, whatever its times come to in floating point', async () => {
+    let seed = 1;
+    for (let n = 0; n < 300; n++) {
+      seed = (seed * 48271) % 0x7fffffff;
+      const [launch, block] = [(seed % 9973) / 7, 1 + (seed % 99991) / 3];
+      const blocks = 1 + (seed % 31);
+      const { slices } = await wordsOf([{ blocks, blockNanoseconds: block }], {
+        ...{ stretch: 1, boundNanoseconds: 1e15, launchNanoseconds: launch },
+      });
+      expect(slices, `${blocks} blocks of ${block} ns, ${launch} ns for the launch`).toBe(0);
+    }
+  });
+
+  it('goes by the bound, but for a wave of the first', async () => {
+    const long = { blocks: 8, blockNanoseconds: 1e6 };
+    // Room for four blocks at two a time.
+    const cut = await wordsOf([long, { blocks: 2, blockNanoseconds: 1e6 }], {
+      ...{ boundNanoseconds: 2e6 + 1000, stretch: 100 },
+    });
+    expect(cut.words[0]).toEqual([[0, 0, 4]]);
+    expect(cut.expected[0]).toBeLessThanOrEqual(2e6 + 1000);
+    // One block takes longer than the bound; two take no longer than one.
+    const wave = await wordsOf([long], { boundNanoseconds: 1e5 });
+    expect(wave.words[0]).toEqual([[0, 0, 2]]);
+    expect((await wordsOf([{ blocks: 1, blockNanoseconds: 1e6 }], { boundNanoseconds: 1 })).words).toEqual([
+      [[0, 0, 1]],
+    ]);
+  });
+
+  it('takes no small part of a task', async () => {
+    const wide = loadNative().openHost(16);
+    try {
+      const operands = [whole(wide.allocate(4))];
+      const firstWord = async (blocks: readonly [number, number]) => {
+        const engine = wide.createEngine({
+          ...{ ...limits, classes: 1, launchNanoseconds: 0, stretch: 1 },
+          tenants: blocks.map((count) => ({
+            ...{ weight: 1, inputs: [], outputs: [] },
+            tasks: [{ class: 0, blocks: count, blockNanoseconds: 1e6, operands, sizes: [] }],
+          })),
+          codes: [{ ...codeOf('nothing', [0]), code: wide.load(kernels.path, 'nothing') }],
+        });
+        engine.keepJournal(true);
+        await engine.drive(new Float64Array(2), Uint32Array.from([0, 1]));
+        const { slots } = engine.takeJournal();
+        engine.close();
+        return [...Array(slots.length / 5).keys()]
+          .filter((n) => slots[5 * n] === 0)
+          .map((n) => [slots[5 * n + 1], slots[5 * n + 4]! - slots[5 * n + 3]!]);
+      };
+      // Sixteen places: three are left, four are left, and three are enough for all of the other.
+      expect(await firstWord([13, 8])).toEqual([[0, 13]]);
+      expect(await firstWord([12, 8])).toEqual([
+        [0, 12],
+        [1, 4],
+      ]);
+      expect(await firstWord([13, 3])).toEqual([
+        [0, 13],
+        [1, 3],
+      ]);
+    } finally {
+      wide.close();
+    }
+  });
+
+  it('serves requests that no code has beside the first by words of their own', async () => {
+    const loads = [0, 1, 0].map((kernelClass) => ({ kernelClass, blocks: 1, blockNanoseconds: 1e5 }));
+    const { words } = await wordsOf(loads, {
+      ...{ stretch: 100, codes: [codeOf('nothing', [0]), codeOf('nothing', [1])] },
+    });
+    expect(words.map((slots) => slots.map(([tenant]) => tenant))).toEqual([[0, 2], [1]]);
+  });
+
+  it('expects some time of blocks, however little a word takes beside what is thought of a launch', async () => {
+    const operands = [whole(device.allocate(4))];
+    const engine = device.createEngine({
+      ...{ ...limits, classes: 1, launchNanoseconds: 1e9, boundNanoseconds: 1e12 },
+      tenants: [
+        {
+          weight: 1,
+          inputs: [],
+          outputs: [],
+          tasks: [{ class: 0, blocks: 9, blockNanoseconds: 1, operands, sizes: [] }],
+        },
+      ],
+      codes: [codeOf('nothing', [0])],
+    });
+    engine.keepJournal(true);
+    await engine.drive(new Float64Array(5000), new Uint32Array(5000));
+    expect(engine.stats()).toMatchObject({ requests: 5000, words: 5000, slices: 0 });
+    const { words } = engine.takeJournal();
+    // Five waves of the least.
+    expect(words.at(-2)! - 1e9).toBeCloseTo(5e-3, 6);
     engine.close();
   });
 });
