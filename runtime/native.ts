@@ -195,6 +195,13 @@ export interface NativeEngine {
   close(): void;
 }
 
+/**
+ * What of a program's words comes before what. `chain` (the default): each word before the next. `branches`: a word only waits for the last
+ * words before it that have a slot of one of its tenants; unlike tenants must not write each other's memory, then. Words with nothing
+ * between them run side by side on CUDA, as branches of the graph. The host runs them in order all the same.
+ */
+export type WordOrder = 'chain' | 'branches';
+
 /** One behind the other, or each on a stream (on the host: threads) of its own at the same time. */
 export type Together = 'in turn' | 'side by side';
 
@@ -230,7 +237,7 @@ export interface NativeDevice {
   read(transfer: Transfer): void;
   /** Loads a cubin (its bytes) or a shared library (its path) and finds the named entry. */
   load(code: Uint8Array | string, entry: string): NativeFunction;
-  createProgram(words: readonly NativeWord[]): NativeProgram;
+  createProgram(words: readonly NativeWord[], options?: { readonly order?: WordOrder }): NativeProgram;
   createEngine(spec: NativeEngineSpec): NativeEngine;
   /**
    * Runs one round of distinct programs with all their tenants, `rounds` times, and gives the device milliseconds of each from
