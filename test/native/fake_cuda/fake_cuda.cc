@@ -4,7 +4,8 @@
 // launch), a node of a graph that touches what another one writes without an edge between them, or anything still alive when
 // the context goes is recorded as a complaint.
 // The addon opens it through WIDEWORD_LIBCUDA. Environment: FAKE_CUDA_FAIL=<function>:<n>:<error> makes that function's
-// n-th call (from 1) fail; FAKE_CUDA_LOG=<file> receives the complaints and the counts when the context goes.
+// n-th call (from 1) fail; FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs
+// that are built, and the counts when the context goes.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,7 @@ struct Node {
   int entry;  // 0: event, 1: add, 2: fault, 3: nothing
   WordLaunch launch;
   Object* event;
-  unsigned long long before;  // the nodes that have ended when this one begins, a bit each
+  unsigned long long edges, before;  // the nodes it waits for, and all that have ended when it begins; a bit each
 };
 
 struct Object {
@@ -46,6 +47,7 @@ struct Object {
   Node nodes[kNodes];  // GRAPH, EXECUTABLE, capturing STREAM
   int node_count;
   int capturing;
+  int is_built;        // GRAPH: node by node
   int recorded, asked; // EVENT
   int stream;          // STREAM: its number; EVENT: that of the stream it was recorded in
   unsigned long seen[kStreams];  // STREAM, EVENT: how much of each stream's work comes before what comes next
@@ -409,6 +411,7 @@ static Node* addNode(Object* graph, Node* const* waited_for, size_t count) {
   }
   Node* node = &graph->nodes[graph->node_count++];
   *node = {};
+  node->edges = edges;
   node->before = before | edges;
   return node;
 }
@@ -435,6 +438,7 @@ API(cuGraphCreate, Object** graph, unsigned flags) {
   NEEDS_CONTEXT("cuGraphCreate")
   if (flags) return INVALID_VALUE;
   *graph = make(GRAPH);
+  (*graph)->is_built = 1;
   return SUCCESS;
 }
 API(cuGraphAddKernelNode_v2, Node** node, Object* graph, Node* const* waited_for, size_t count, const CUDA_KERNEL_NODE_PARAMS* p) {
@@ -453,9 +457,26 @@ API(cuGraphAddEventRecordNode, Node** node, Object* graph, Node* const* waited_f
   (*node)->event = event;
   return SUCCESS;
 }
+// What each node waits for.
+static void logEdges(const Object* graph) {
+  const char* path = getenv("FAKE_CUDA_LOG");
+  FILE* file = path ? fopen(path, "a") : NULL;
+  if (!file) return;
+  fprintf(file, "edges");
+  for (int i = 0; i < graph->node_count; ++i) {
+    fprintf(file, " %d(", i);
+    for (int other = 0, n = 0; other < i; ++other) {
+      if (graph->nodes[i].edges >> other & 1) fprintf(file, n++ ? ",%d" : "%d", other);
+    }
+    fprintf(file, ")");
+  }
+  fprintf(file, "\n");
+  fclose(file);
+}
 API(cuGraphInstantiateWithFlags, Object** executable, Object* graph, unsigned long long flags) {
   NEEDS_CONTEXT("cuGraphInstantiate")
   if (flags || !known(graph, GRAPH)) return INVALID_VALUE;
+  if (graph->is_built) logEdges(graph);
   *executable = make(EXECUTABLE);
   memcpy((*executable)->nodes, graph->nodes, sizeof graph->nodes);
   (*executable)->node_count = graph->node_count;
