@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { WordOrder } from '../ir/program.ts';
 
 /** What the machine offers; each missing piece comes with the reason in one line. */
 export interface Probe {
@@ -195,13 +196,6 @@ export interface NativeEngine {
   close(): void;
 }
 
-/**
- * What of a program's words comes before what. `chain` (the default): each word before the next. `branches`: a word only waits for the last
- * words before it that have a slot of one of its tenants; unlike tenants must not write each other's memory, then. Words with nothing
- * between them run side by side on CUDA, as branches of the graph. The host runs them in order all the same.
- */
-export type WordOrder = 'chain' | 'branches';
-
 /** One behind the other, or each on a stream (on the host: threads) of its own at the same time. */
 export type Together = 'in turn' | 'side by side';
 
@@ -237,6 +231,10 @@ export interface NativeDevice {
   read(transfer: Transfer): void;
   /** Loads a cubin (its bytes) or a shared library (its path) and finds the named entry. */
   load(code: Uint8Array | string, entry: string): NativeFunction;
+  /**
+   * With `branches` for an order tenants must not write each other's memory. Words with nothing between them then run side by side on
+   * CUDA, as branches of the graph; the host runs them in order all the same. Default `chain`.
+   */
   createProgram(words: readonly NativeWord[], options?: { readonly order?: WordOrder }): NativeProgram;
   createEngine(spec: NativeEngineSpec): NativeEngine;
   /**

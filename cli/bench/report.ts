@@ -32,6 +32,7 @@ export const modeNames: { readonly [M in Mode]: string } = {
   space: 'space multiplexed',
   coalesced: 'coalesced',
   wide: 'wide words',
+  branches: 'branches',
 };
 
 /** Inferences a second, at the median round. */
