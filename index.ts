@@ -43,7 +43,7 @@ export {
   type ModelPort,
   type Precision,
 } from './driver/model.ts';
-export type { WordKind } from './driver/plan.ts';
+export type { PlannedKind, WordKind } from './driver/plan.ts';
 export type { RoundTrace, TracedProgram, TracedSlot, TracedWord } from './driver/trace.ts';
 export type { BadCandidate, TunedKernel, TuneOptions, TuneResult } from './driver/tune.ts';
 export type { WidthTimes } from './driver/tuning.ts';

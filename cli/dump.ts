@@ -16,7 +16,7 @@ import {
   scheduleModule,
   targetPasses,
 } from '../driver/model.ts';
-import { link, linkWithKernels, type WordKind } from '../driver/plan.ts';
+import { link, linkWithKernels, type PlannedKind } from '../driver/plan.ts';
 import type { Item } from '../ir/item.ts';
 import type { Module } from '../ir/module.ts';
 import { blocksPerUnit } from '../ir/occupancy.ts';
@@ -54,7 +54,7 @@ export interface DumpOptions {
   readonly precision?: Precision;
   readonly shape: Shapes;
   readonly tier: TierChoice;
-  readonly words?: WordKind;
+  readonly words?: PlannedKind;
 }
 
 export async function dump(specs: readonly string[], options: DumpOptions): Promise<number> {

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { InputError } from '../compiler/errors.ts';
-import { wordKinds } from '../driver/plan.ts';
+import { plannedKinds, wordKinds } from '../driver/plan.ts';
 import { cudaTargets } from '../ir/target.ts';
 import { generated } from '../models/index.ts';
 import { benchConstrain } from './bench/constrain.ts';
@@ -93,12 +93,13 @@ const shapes = () =>
   )
     .argParser(shape)
     .default({}, 'none');
-const words = () =>
+const words = (kinds: readonly string[] = wordKinds) =>
   new Option(
     '--words <kind>',
-    'of one class each, or of unlike classes side by side where that is expected to pay',
+    'coalesced: of one class each; wide: of unlike classes side by side where that is expected to pay; ' +
+      'branches: of one class, those of different tenants side by side; measured: whichever proves fastest on the device',
   )
-    .choices(wordKinds)
+    .choices(kinds)
     .default('coalesced');
 const tuning = () => new Option('--no-tuning', 'default schedules, whatever `wideword tune` found');
 const replicas = () =>
@@ -168,7 +169,7 @@ command
   .addOption(precision())
   .addOption(shapes())
   .addOption(tier('generic'))
-  .addOption(words())
+  .addOption(words(plannedKinds))
   .addHelpText('after', '\nExample:\n  $ wideword dump mlp.onnx --stage kernel')
   .action(async (models, options) => {
     exitCode = await dump(models, options);
@@ -227,7 +228,7 @@ const benchCommand = command
   )
   .option(
     '--mode <modes>',
-    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide: so, with unlike kernels side by side',
+    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide: so, with unlike kernels side by side; branches: so, as branches of the graph',
     parser((text) => parseModes(text)),
     parseModes('turn,space,coalesced'),
   )
@@ -343,7 +344,7 @@ command
   .option('--tenants <n>', 'how many times the list of models, each a tenant of its own', integer, 4)
   .option(
     '--mode <modes>',
-    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide: so, with unlike kernels side by side; engine: requests at random times, through the issue engine',
+    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide, branches: as for bench; engine: requests at random times, through the issue engine',
     parser((text) => parseModes(text, traceable)),
     parseModes('turn,space,coalesced', traceable),
   )

@@ -7,7 +7,7 @@ import { CommanderError } from 'commander';
 import { InputError } from '../compiler/errors.ts';
 import type { Progress } from '../driver/code.ts';
 
-export { median } from '../driver/kernel_timer.ts';
+export { median } from '../runtime/turns.ts';
 
 import { CacheError } from '../runtime/cache.ts';
 import { RequestError } from '../runtime/tenants.ts';

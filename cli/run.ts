@@ -68,7 +68,7 @@ async function runOn(device: Device, specs: readonly string[], options: RunOptio
     const report = {
       device: { kind: device.kind, name: device.name, target: device.target },
       program: program.stats,
-      words,
+      words: program.plan.kind,
       notes: program.plan.notes,
       milliseconds: { coalesced, timeMultiplexed: inTurn },
       rounds: options.rounds,
@@ -117,7 +117,7 @@ async function runOn(device: Device, specs: readonly string[], options: RunOptio
       ['words', s.words],
       ['widest word', s.widest],
       ['code', s.compiled === 0 ? `nothing compiled: ${sources.join(', ')}` : sources.join(', ')],
-      [words, formatMs(coalesced)],
+      [program.plan.kind, formatMs(coalesced)],
       ['time multiplexed', `${formatMs(inTurn)} (${(inTurn / coalesced).toFixed(2)} times as long)`],
     ]),
   );

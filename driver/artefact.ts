@@ -17,7 +17,7 @@ import { cpuIdentity } from '../runtime/toolchain.ts';
 import { BlockTable } from './block_table.ts';
 import { type CodeProgress, prepareCode, type TenantModel } from './code.ts';
 import { type CodeImage, type Model, type ModelPort, type Precision, readModelFile } from './model.ts';
-import { link, type WordKind } from './plan.ts';
+import { kindsOf, link, type PlannedKind, type WordKind } from './plan.ts';
 import { TuningTable } from './tuning.ts';
 
 const magic = Buffer.from('WIDEWORD');
@@ -104,7 +104,7 @@ export async function saveArtefact(
   for (const target of targets) {
     const plan = { tier, tuning: tables.get(target), blocks: new BlockTable(cache.dir, target) };
     // Wide words are planned again when the artefact is loaded, and coalesced ones are what is left where that turns out otherwise.
-    const planned = [...new Set<WordKind>(['coalesced', kind])].flatMap(
+    const planned = [...new Set<PlannedKind>(['coalesced', ...kindsOf(kind)])].flatMap(
       (words) => link(tenants, target, { ...plan, words }).words,
     );
     const ready = await prepareCode(planned, tenants, target, cache, (p) => onProgress?.({ ...p, target }));

@@ -13,9 +13,10 @@ import type { Tensors } from '../runtime/tenants.ts';
 import { BlockTable } from './block_table.ts';
 import { type CodeProgress, type CodeResult, prepareCode, type ReadyCode, type TenantModel } from './code.ts';
 import { Engine, type ServeOptions } from './engine.ts';
+import { loadFastest } from './fastest_words.ts';
 import { type BlockOptions, type KernelBlocks, measureBlocks } from './measure_blocks.ts';
 import type { Model } from './model.ts';
-import { link, type Plan, type WordKind, wordKinds } from './plan.ts';
+import { link, linkAll, type Plan, type WordKind, wordKinds } from './plan.ts';
 import { type RoundTrace, tracedProgram } from './trace.ts';
 import { type TuneOptions, type TuneResult, tuneKernels } from './tune.ts';
 import { TuningTable, tunedDevice } from './tuning.ts';
@@ -36,7 +37,7 @@ export interface LoadOptions {
   readonly tier?: TierChoice;
   /** Most tenants that share a word. Default: as many as there are. Results do not depend on it. */
   readonly width?: number;
-  /** Default `coalesced`. Results do not depend on it. */
+  /** Default `coalesced`. Results do not depend on it. With `measured` loading takes longer: the code of all kinds, and some rounds. */
   readonly words?: WordKind;
   /** Default true: kernels that were tuned on this device (`Device.tune`) get the schedules found, as the cache has them now. */
   readonly tuning?: boolean;
@@ -109,17 +110,22 @@ export class Device {
     if (options.words && !wordKinds.includes(options.words))
       throw new RangeError(`no words '${options.words}': ${wordKinds.join(', ')}`);
     const { tier, width, words } = options;
-    const plan = link(tenants, this.target, {
+    const planning = {
       tuning,
       blocks: this.#blockTable(),
       units: this.native.units,
       ...(tier && { tier }),
       ...(width !== undefined && { width }),
-      ...(words && { words }),
-    });
-    const { code, result } = await this.#codeOf(plan.words, tenants, options.onProgress);
+    };
+    const plans: readonly [Plan, ...Plan[]] =
+      words === 'measured'
+        ? linkAll(tenants, this.target, planning)
+        : [link(tenants, this.target, { ...planning, ...(words && { words }) })];
+    const all = plans.flatMap((p) => p.words);
+    const { code, result } = await this.#codeOf(all, tenants, options.onProgress);
     const kernelsLowered = tenants.reduce((n, t) => n + t.model.kernelsLowered, 0);
-    const program = new Program(this.native, plan, code, result, kernelsLowered, () =>
+    const { plan, loaded } = await loadFastest(this.native, plans, code);
+    const program = new Program(this.native, plan, loaded, result, kernelsLowered, () =>
       this.#programs.delete(program),
     );
     this.#programs.add(program);
@@ -302,12 +308,12 @@ export class Program {
   constructor(
     private readonly native: NativeDevice,
     readonly plan: Plan,
-    code: ReadonlyMap<string, LoadedCode>,
+    loaded: LoadedProgram,
     ready: CodeResult,
     kernelsLowered: number,
     private readonly onClose: () => void,
   ) {
-    this.#loaded = new LoadedProgram(native, plan.tenants, plan.words, code);
+    this.#loaded = loaded;
     const { compiled, cached, shipped } = ready;
     this.stats = {
       kernelsLowered,

@@ -21,6 +21,7 @@ import type {
   Operand,
 } from '../runtime/native.ts';
 import type { Launch } from '../runtime/program.ts';
+import { median } from '../runtime/turns.ts';
 
 /** A schedule with its code. */
 export interface Candidate {
@@ -174,10 +175,6 @@ export class KernelTimer {
 }
 
 const everyone = (width: number): number[] => Array.from({ length: width }, (_, t) => t);
-
-/** The middle one; the greater of two middle ones; NaN of none. */
-export const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 /**
  * The largest difference from what is expected, relative to the largest value, if it is more than another order of sums makes; undefined if

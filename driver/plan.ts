@@ -1,8 +1,10 @@
 /**
  * @file From tenants to words: which models, which plan. Plain planning: nothing is compiled.
  */
+
+import { isDeepStrictEqual } from 'node:util';
 import type { KernelClass } from '../ir/class.ts';
-import { codeKey, type Program, type Tenant, type Word, type WordPlan } from '../ir/program.ts';
+import { codeKey, isChain, type Program, type Tenant, type Word, type WordPlan } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import { coalesce, type TierChoice } from '../passes/coalesce.ts';
 import { estimatedTimes, type PackOptions, pack } from '../passes/pack.ts';
@@ -12,10 +14,19 @@ import type { Tuning } from './tuning.ts';
 
 /**
  * `coalesced`: a word's slots are of one class. `wide`: unlike classes run side by side where what was measured of them (`Device.tune`,
- * `Device.measureBlocks`), or else an estimate, says that it pays.
+ * `Device.measureBlocks`), or else an estimate, says that it pays. `branches`: coalesced words, ordered only as tenants demand; those of
+ * different tenants run side by side on a GPU.
  */
-export const wordKinds = ['coalesced', 'wide'] as const;
+export const plannedKinds = ['coalesced', 'wide', 'branches'] as const;
+export type PlannedKind = (typeof plannedKinds)[number];
+
+/** `measured`: of these, the kind whose rounds turn out fastest on the device when a program is loaded. */
+export const wordKinds = [...plannedKinds, 'measured'] as const;
 export type WordKind = (typeof wordKinds)[number];
+
+/** Those that a program may come to run in. */
+export const kindsOf = (kind: WordKind): readonly PlannedKind[] =>
+  kind === 'measured' ? plannedKinds : [kind];
 
 export interface PlanOptions {
   /** Default `generic`. */
@@ -23,7 +34,7 @@ export interface PlanOptions {
   /** Most slots of a word. Default: any number. */
   readonly width?: number;
   /** Default `coalesced`. */
-  readonly words?: WordKind;
+  readonly words?: PlannedKind;
   readonly tuning?: Tuning | undefined;
   /** Times of kernels, for wide words; without it all are estimated. */
   readonly blocks?: BlockTable | undefined;
@@ -32,8 +43,26 @@ export interface PlanOptions {
 }
 
 export interface Plan extends WordPlan {
-  /** What could not be done as asked, a sentence each. */
+  /** Which may not be the one that was asked for. */
+  readonly kind: PlannedKind;
+  /** What could not be done as asked, and what was chosen by measuring, a sentence each. */
   readonly notes: readonly string[];
+}
+
+/** Plans of all kinds, without those that are as one before. */
+export function linkAll(
+  tenants: readonly TenantModel[],
+  target: string,
+  options: Omit<PlanOptions, 'words'>,
+): [Plan, ...Plan[]] {
+  const [first, ...others] = plannedKinds.map((words) => link(tenants, target, { ...options, words })) as [
+    Plan,
+    ...Plan[],
+  ];
+  const plans: [Plan, ...Plan[]] = [first];
+  const isSame = (a: Plan, b: Plan): boolean => a.order === b.order && isDeepStrictEqual(a.words, b.words);
+  for (const plan of others) if (!plans.some((p) => isSame(p, plan))) plans.push(plan);
+  return plans;
 }
 
 /** Tenants as words, in order. */
@@ -45,9 +74,21 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
   const coalesced = (...notes: string[]): Plan => ({
     tenants: linked,
     words: coalesce(linked, tier, width),
+    kind: 'coalesced',
     notes,
   });
   if (words === 'coalesced') return coalesced();
+  if (words === 'branches') {
+    const plan = coalesced();
+    if (isChain(plan.words))
+      return {
+        ...plan,
+        notes: ['words have no branches: each needs the one before it, as a tenant is in both'],
+      };
+    // Each kernel with all of its blocks: a GPU gives places to the blocks of other branches as they come free, and shares that are set
+    // too small cost more than good ones gain.
+    return { ...plan, kind: 'branches', order: 'branches' };
+  }
   const models = [...new Set(tenants.map((t) => t.model))];
   // What comes from an artefact has no kernels to emit other code from.
   const given = models.some((m) => m.isCompiled) ? models.flatMap((m) => m.fusedCodes(target)) : undefined;
@@ -71,7 +112,7 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
     given && lacksCode
       ? ['some words are narrower than they could be: the artefact has no code for all of their classes']
       : [];
-  return { tenants: linked, words: packed, predicted, notes };
+  return { tenants: linked, words: packed, kind: 'wide', predicted, notes };
 }
 
 /** The same with the kernels of all classes, to print or to interpret. Every tenant's model must be compiled from its source. */

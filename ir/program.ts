@@ -93,10 +93,18 @@ export interface Tenant {
   readonly model: CompiledModel;
 }
 
+/**
+ * What of a plan's words comes before what. `chain`: each word before the next. `branches`: a word only waits for the last words before it
+ * that have a slot of one of its tenants.
+ */
+export type WordOrder = 'chain' | 'branches';
+
 /** Words in order for a set of tenants. */
 export interface WordPlan {
   readonly tenants: readonly Tenant[];
   readonly words: readonly Word[];
+  /** Default `chain`. */
+  readonly order?: WordOrder;
   /** Milliseconds that each word is expected to take, if it was planned by that. */
   readonly predicted?: readonly number[];
 }
@@ -106,6 +114,13 @@ export interface Program extends WordPlan {
   readonly target: string;
   readonly classes: ReadonlyMap<string, KernelClass>;
 }
+
+/** True if every word has a tenant of the one before it, so that tenants leave words no other order than a chain. */
+export const isChain = (words: readonly Word[]): boolean =>
+  words.every((word, n) => {
+    const before = new Set(words[n - 1]?.slots.map((s) => s.tenant));
+    return n === 0 || word.slots.some((s) => before.has(s.tenant));
+  });
 
 /** What identifies the code of a word: its tier and its classes in order. */
 export const codeKey = (word: Pick<Word, 'tier' | 'classes'>): string => word.classes.join('+');

@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { WordOrder } from '../ir/program.ts';
 
 /** What the machine offers; each missing piece comes with the reason in one line. */
 export interface Probe {
@@ -232,7 +233,11 @@ export interface NativeDevice {
   read(transfer: Transfer): void;
   /** Loads a cubin (its bytes) or a shared library (its path) and finds the named entry. */
   load(code: Uint8Array | string, entry: string): NativeFunction;
-  createProgram(words: readonly NativeWord[]): NativeProgram;
+  /**
+   * With `branches` for an order tenants must not write each other's memory. Words with nothing between them then run side by side on
+   * CUDA, as branches of the graph; the host runs them in order all the same. Default `chain`.
+   */
+  createProgram(words: readonly NativeWord[], options?: { readonly order?: WordOrder }): NativeProgram;
   createEngine(spec: NativeEngineSpec): NativeEngine;
   /**
    * Runs one round of distinct programs with all their tenants, `rounds` times, and gives the device milliseconds of each from

@@ -3,10 +3,11 @@
  * that have a request; the blocks of the others are idle.
  */
 
-import { codeKey, type Tenant, type Word } from '../ir/program.ts';
+import { codeKey, type Tenant, type Word, type WordPlan } from '../ir/program.ts';
 import type { RowContract } from '../ir/row_contract.ts';
 import type { BlockTimes, NativeDevice, NativeFunction, NativeProgram, Together } from './native.ts';
 import { LoadedTenants, type Tensors } from './tenants.ts';
+import { timeInTurns } from './turns.ts';
 
 /** How the code of a word is launched. */
 export interface Launch {
@@ -38,10 +39,11 @@ interface Waiting {
 
 export class LoadedProgram {
   /** Absent if there is nothing to compute: outputs without elements. */
-  readonly #words: NativeProgram | undefined;
+  #words: NativeProgram | undefined;
   readonly #queues: Waiting[][];
   #pumping = false;
   #closed = false;
+  readonly tenants: readonly Tenant[];
   readonly memory: LoadedTenants;
 
   /**
@@ -50,13 +52,13 @@ export class LoadedProgram {
    */
   constructor(
     private readonly device: NativeDevice,
-    readonly tenants: readonly Tenant[],
-    words: readonly Word[],
+    plan: WordPlan,
     private readonly code: ReadonlyMap<string, LoadedCode>,
   ) {
-    this.memory = new LoadedTenants(device, tenants);
-    this.#queues = tenants.map(() => []);
-    this.#words = words.length > 0 ? this.#assemble(words) : undefined;
+    this.tenants = plan.tenants;
+    this.memory = new LoadedTenants(device, plan.tenants);
+    this.#queues = plan.tenants.map(() => []);
+    this.#words = plan.words.length > 0 ? this.#assemble(plan) : undefined;
   }
 
   /** Runs one round of the named tenants' requests. */
@@ -107,11 +109,32 @@ export class LoadedProgram {
     const everyone = [...this.tenants.keys()];
     if (!this.#words) return Array<number>(rounds).fill(0);
     if (!words) return [...(await this.#words.time(everyone, rounds))];
-    const program = this.#assemble(words);
+    const program = this.#assemble({ words });
     try {
       return [...(await program.time(everyone, rounds))];
     } finally {
       program.close();
+    }
+  }
+
+  /**
+   * Goes on with whichever of these plans of the same tenants runs rounds fastest, all tenants active, on whatever the inputs hold; to be
+   * asked before any request. Gives its place, and the milliseconds of a round of each: medians.
+   */
+  async keepFastest(plans: readonly WordPlan[]): Promise<{ best: number; milliseconds: number[] }> {
+    if (this.#closed) throw new Error('the program is closed');
+    const programs: NativeProgram[] = [];
+    let kept: NativeProgram | undefined;
+    try {
+      for (const plan of plans) programs.push(this.#assemble(plan));
+      const everyone = [...this.tenants.keys()];
+      const milliseconds = await timeInTurns(programs.map((p) => (rounds) => p.time(everyone, rounds)));
+      const best = milliseconds.indexOf(Math.min(...milliseconds));
+      this.#words?.close();
+      kept = this.#words = programs[best]!;
+      return { best, milliseconds };
+    } finally {
+      for (const program of programs) if (program !== kept) program.close();
     }
   }
 
@@ -185,7 +208,7 @@ export class LoadedProgram {
     this.#pumping = false;
   }
 
-  #assemble(words: readonly Word[]): NativeProgram {
+  #assemble({ words, order = 'chain' }: Pick<WordPlan, 'words' | 'order'>): NativeProgram {
     return this.device.createProgram(
       words.map((word) => {
         const loaded = this.code.get(codeKey(word));
@@ -210,6 +233,7 @@ export class LoadedProgram {
           }),
         };
       }),
+      { order },
     );
   }
 }

@@ -1,6 +1,6 @@
 /**
  * @file The promise of the same bits: what a tenant gets does not depend on who else is in its words, how wide they are, of how many
- * classes, how many blocks its slots have, how they are cut into slices, or on the tier. Bitwise, in every way there is to run a program.
+ * classes, how many blocks its slots have, how they are cut into slices, in which order words come that tenants leave open, or on the tier. Bitwise, in every way there is to run a program.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { lowerOnnx } from '../compiler/index.ts';
@@ -8,7 +8,7 @@ import { type Precision, SourceModel } from '../driver/model.ts';
 import { linkWithKernels } from '../driver/plan.ts';
 import { type Item, itemProblems } from '../ir/item.ts';
 import type { Kernel, MmaSchedule, Schedule } from '../ir/kernel.ts';
-import type { Program } from '../ir/program.ts';
+import { isChain, type Program, type Word } from '../ir/program.ts';
 import { randomInput } from '../ir/random.ts';
 import { type Target, targetOf } from '../ir/target.ts';
 import { bytesOf, type Tensor } from '../ir/tensor.ts';
@@ -168,6 +168,8 @@ interface Variant {
   readonly width: number;
   readonly tier: TierChoice;
   readonly passes: string;
+  /** Words as branches. */
+  readonly branches?: true;
 }
 const wholeWords = (width: number, tier: TierChoice = 'generic'): Variant => ({ width, tier, passes: '' });
 
@@ -183,18 +185,34 @@ const variants: readonly Variant[] = [
   { width: 3, tier: 'generic', passes: 'pack' },
   { width: 8, tier: 'auto', passes: 'pack=auto' },
   { width: 3, tier: 'specialised', passes: 'pack=specialised,constrain=2,slice=5' },
+  { width: 8, tier: 'generic', passes: '', branches: true },
+  { width: 3, tier: 'specialised', passes: 'constrain=2,slice=3', branches: true },
 ];
 const widest = Math.max(...variants.map((v) => v.width));
 const tenantsOf = (width: number): number[] => Array.from({ length: width }, (_, t) => t);
 
-function programOf(subject: Subject, { width, tier, passes }: Variant, target: string): Program {
+function programOf(subject: Subject, { width, tier, passes, branches }: Variant, target: string): Program {
   const program = subject(tenantsOf(width), targetOf(target), tier);
   const [item] = parsePasses(passes).reduce<Item[]>(
     (items, step) => runPass(step, items, targetOf(target)),
     [{ kind: 'program', program }],
   );
-  expect(itemProblems(item!)).toEqual([]);
-  return (item as Extract<Item, { kind: 'program' }>).program;
+  const whole = (item as Extract<Item, { kind: 'program' }>).program;
+  const made: Program = branches ? { ...whole, words: lastFirst(whole.words), order: 'branches' } : whole;
+  expect(itemProblems({ kind: 'program', program: made })).toEqual([]);
+  return made;
+}
+
+/** Words in the order in which branches may come to run that is farthest from a chain: of those that can run always the last. */
+function lastFirst(words: readonly Word[]): Word[] {
+  const left = [...words];
+  const tenants = new Map(words.map((w) => [w, new Set(w.slots.map((s) => s.tenant))]));
+  const waits = (word: Word, n: number): boolean =>
+    left.slice(0, n).some((before) => word.slots.some((s) => tenants.get(before)!.has(s.tenant)));
+  return words.map(() => {
+    const next = left.findLastIndex((word, n) => !waits(word, n));
+    return left.splice(next, 1)[0]!;
+  });
 }
 
 /** Floats of all sizes, so that sums in another order would show. */
@@ -242,6 +260,8 @@ function suite(kind: WayKind): void {
       // Words of unlike classes are among what is tried where there are unlike kernels.
       if (name.includes('unlike'))
         expect(together.filter((p) => p.words.some((w) => w.classes.length > 1))).toHaveLength(3);
+      if (name === 'networks of unlike kernels')
+        expect(together.filter((p) => p.order === 'branches' && !isChain(p.words))).toHaveLength(2);
       for (const [n, program] of together.entries()) {
         for (const [t, bits] of await run(way, program))
           expect(bits === expected.get(t), `${t} in ${JSON.stringify(variants[n])}`).toBe(true);

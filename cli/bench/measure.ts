@@ -3,7 +3,7 @@
  * afterwards; then the modes take turns, so that whatever drifts (clocks, other users of the machine) hits all of them alike.
  */
 import type { Device, LoadOptions, Program } from '../../driver/device.ts';
-import type { WordKind } from '../../driver/plan.ts';
+import { type PlannedKind, plannedKinds } from '../../driver/plan.ts';
 import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Together } from '../../runtime/native.ts';
 import type { RoundResult } from '../../runtime/program.ts';
@@ -12,8 +12,8 @@ import { checkAgainst, checkSameBits } from './check.ts';
 import { type KernelTime, kernelTimes, roundCost, type WordTime, wordTimes } from './kernels.ts';
 import type { BenchTenant, Reference } from './tenants.ts';
 
-/** How tenants share the device: one after another, each on a stream of its own, or as the words of one program, of one class or wide. */
-export const modes = ['turn', 'space', 'coalesced', 'wide'] as const;
+/** How tenants share the device: one after another, each on a stream of its own, or as the words of one program, of some kind. */
+export const modes = ['turn', 'space', ...plannedKinds] as const;
 export type Mode = (typeof modes)[number];
 
 export interface MeasureOptions {
@@ -67,7 +67,7 @@ export async function measure(
   reference: Reference,
   options: MeasureOptions,
 ): Promise<Measured> {
-  const { alone, all, wide, runs, close } = await loadRuns(device, tenants, options);
+  const { alone, shared, runs, close } = await loadRuns(device, tenants, options);
   try {
     const expected = await runAlone(alone, tenants);
     const errors = new Map<Mode, number>();
@@ -77,6 +77,9 @@ export async function measure(
     for (const run of runs)
       checkSameBits(expected, outputsOf(run.programs), `${run.mode}, after the last round`);
     const cost = roundCost(tenants, device.target);
+    // Words of branches are coalesced ones.
+    const coalesced = shared.get('coalesced') ?? shared.get('branches');
+    const wide = shared.get('wide');
     return {
       figures: runs.map(({ mode, programs: mine }) => ({
         mode,
@@ -87,9 +90,9 @@ export async function measure(
         largestError: errors.get(mode)!,
         ...cost,
       })),
-      kernels: await kernelTimes(all.length > 0 ? all : alone, tenants, device.target),
-      words: (await Promise.all(wide.map(wordTimes))).flat(),
-      notes: wide.flatMap((p) => p.plan.notes),
+      kernels: await kernelTimes(coalesced ? [coalesced] : alone, tenants, device.target),
+      words: wide ? await wordTimes(wide) : [],
+      notes: [...shared.values()].flatMap((p) => p.plan.notes),
     };
   } finally {
     close();
@@ -103,10 +106,8 @@ export type LoadRunsOptions = Pick<MeasureOptions, 'modes' | 'tier' | 'tuning' |
 export interface LoadedRuns {
   /** One of each tenant. */
   readonly alone: readonly Program[];
-  /** One of all tenants, if a mode asks for it. */
-  readonly all: readonly Program[];
-  /** One of all tenants in wide words, likewise. */
-  readonly wide: readonly Program[];
+  /** One of all tenants for each kind of words that is a mode asked for. */
+  readonly shared: ReadonlyMap<PlannedKind, Program>;
   readonly runs: readonly Run[];
   close(): void;
 }
@@ -120,7 +121,7 @@ export async function loadRuns(
   const close = (): void => {
     for (const program of programs) program.close();
   };
-  const load = async (mine: readonly BenchTenant[], words: WordKind = 'coalesced'): Promise<Program> => {
+  const load = async (mine: readonly BenchTenant[], words: PlannedKind = 'coalesced'): Promise<Program> => {
     const options = {
       tier,
       tuning,
@@ -135,14 +136,14 @@ export async function loadRuns(
   try {
     const alone: Program[] = [];
     for (const t of tenants) alone.push(await load([t]));
-    const all = chosen.includes('coalesced') ? [await load(tenants)] : [];
-    const wide = chosen.includes('wide') ? [await load(tenants, 'wide')] : [];
+    const shared = new Map<PlannedKind, Program>();
+    for (const kind of plannedKinds) if (chosen.includes(kind)) shared.set(kind, await load(tenants, kind));
     const runs = chosen.map((mode): Run => {
-      if (mode === 'coalesced' || mode === 'wide')
-        return { mode, programs: mode === 'wide' ? wide : all, together: 'in turn' };
-      return { mode, programs: alone, together: mode === 'turn' ? 'in turn' : 'side by side' };
+      if (mode === 'turn' || mode === 'space')
+        return { mode, programs: alone, together: mode === 'turn' ? 'in turn' : 'side by side' };
+      return { mode, programs: [shared.get(mode)!], together: 'in turn' };
     });
-    return { alone, all, wide, runs, close };
+    return { alone, shared, runs, close };
   } catch (error) {
     close();
     throw error;

@@ -32,6 +32,7 @@ export const modeNames: { readonly [M in Mode | 'engine']: string } = {
   space: 'space multiplexed',
   coalesced: 'coalesced',
   wide: 'wide words',
+  branches: 'branches',
   engine: 'issue engine',
 };
 

@@ -53,6 +53,9 @@ struct WordSpec {
   std::vector<SlotSpec> slots;
 };
 
+// What of a program's words comes before what: each word before the next, or only what tenants demand (word_order.h).
+enum class WordOrder { kChain, kBranches };
+
 // A program as its device runs it.
 class LoadedProgram {
  public:
@@ -115,7 +118,8 @@ class Backend {
   virtual void Wait() = 0;
   // `code` is a cubin's or PTX's bytes on CUDA, a shared library's path on the host.
   virtual std::unique_ptr<LoadedCode> Load(const std::string& code, const std::string& entry) = 0;
-  virtual std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) = 0;
+  // A device may keep to more order than it is asked for.
+  virtual std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words, WordOrder order) = 0;
   // `marks` is how many numbers it is given.
   virtual std::unique_ptr<Issuer> MakeIssuer(unsigned marks) = 0;
   // Runs distinct programs of this backend and gives the milliseconds from the launch of the first to the end of the last.

@@ -16,7 +16,9 @@ using CUfunction = struct CUfunc_st*;
 using CUstream = struct CUstream_st*;
 using CUevent = struct CUevent_st*;
 using CUgraph = struct CUgraph_st*;
+using CUgraphNode = struct CUgraphNode_st*;
 using CUgraphExec = struct CUgraphExec_st*;
+using CUkernel = struct CUkern_st*;
 
 constexpr CUresult CUDA_SUCCESS = 0;
 constexpr CUresult CUDA_ERROR_NOT_READY = 600;
@@ -33,6 +35,18 @@ constexpr unsigned CU_EVENT_DEFAULT = 0;
 constexpr unsigned CU_EVENT_RECORD_DEFAULT = 0;
 constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
 constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
+
+struct CUDA_KERNEL_NODE_PARAMS {  // version 2
+  CUfunction func;
+  unsigned gridDimX, gridDimY, gridDimZ;
+  unsigned blockDimX, blockDimY, blockDimZ;
+  unsigned sharedMemBytes;
+  void** kernelParams;
+  void** extra;
+  CUkernel kern;  // null, as there is a func
+  CUcontext ctx;
+};
+static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == 72 && offsetof(CUDA_KERNEL_NODE_PARAMS, kernelParams) == 40);
 
 // Entry points of the driver. A member is called as cu.MemAlloc(...); the table's second column is the symbol that the
 // member is found under, which carries a version where NVIDIA changed the signature.
@@ -65,6 +79,12 @@ constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
   ENTRY(StreamWaitEvent, "cuStreamWaitEvent", (CUstream stream, CUevent event, unsigned flags))                  \
   ENTRY(StreamBeginCapture, "cuStreamBeginCapture_v2", (CUstream stream, int mode))                              \
   ENTRY(StreamEndCapture, "cuStreamEndCapture", (CUstream stream, CUgraph * graph))                              \
+  ENTRY(GraphCreate, "cuGraphCreate", (CUgraph * graph, unsigned flags))                                         \
+  ENTRY(GraphAddKernelNode, "cuGraphAddKernelNode_v2",                                                           \
+        (CUgraphNode * node, CUgraph graph, const CUgraphNode* waited_for, std::size_t count,                    \
+         const CUDA_KERNEL_NODE_PARAMS* parameters))                                                             \
+  ENTRY(GraphAddEventRecordNode, "cuGraphAddEventRecordNode",                                                    \
+        (CUgraphNode * node, CUgraph graph, const CUgraphNode* waited_for, std::size_t count, CUevent event))    \
   ENTRY(GraphInstantiate, "cuGraphInstantiateWithFlags",                                                         \
         (CUgraphExec * executable, CUgraph graph, unsigned long long flags))                                     \
   ENTRY(GraphLaunch, "cuGraphLaunch", (CUgraphExec executable, CUstream stream))                                 \

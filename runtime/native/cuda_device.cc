@@ -3,16 +3,19 @@
 #include "runtime/native/cuda_issuer.h"
 #include "runtime/native/cuda_parts.h"
 #include "runtime/native/slot_table.h"
+#include "runtime/native/word_order.h"
 
 namespace wideword {
 
 namespace {
 
-// The words as one graph. What differs between rounds is in the slot table, so it is captured and instantiated once.
+// The words as one graph. What differs between rounds is in the slot table, so it is made and instantiated once.
 class CudaProgram : public LoadedProgram {
  public:
-  CudaProgram(CudaContext& context, const std::vector<WordSpec>& words)
+  CudaProgram(CudaContext& context, const std::vector<WordSpec>& words, WordOrder order)
       : context_(context),
+        order_(order),
+        waited_for_(WaitedFor(words)),
         table_(words),
         rows_(context, table_.rows().size() * sizeof(SlotRow)),
         map_(context, table_.map().size() * sizeof(unsigned)),
@@ -49,7 +52,8 @@ class CudaProgram : public LoadedProgram {
 
   double Milliseconds() override { return end_.MillisecondsSince(start_); }
 
-  // With a mark between any two words, in a graph as well: launched one by one, short words would wait for the next launch.
+  // With a mark between any two words, in a graph as well: launched one by one, short words would wait for the next launch. A chain
+  // in any order: each word is timed by itself.
   std::vector<double> TimeWords() override {
     context_.CheckUsable();
     if (!marked_) {
@@ -74,6 +78,7 @@ class CudaProgram : public LoadedProgram {
   // Makes the graph if there is none yet.
   void Ready() {
     if (executable_) return;
+    if (order_ == WordOrder::kBranches) return BuildBranches(executable_);
     Capture(executable_, [this] {
       start_.Capture();
       for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i);
@@ -88,6 +93,7 @@ class CudaProgram : public LoadedProgram {
     if (!times_) times_ = std::make_unique<CudaTable>(context_, table_.map().size() * sizeof(BlockTime));
     times_->Clear();
     if (traced_) return;
+    if (order_ == WordOrder::kBranches) return BuildBranches(traced_, times_.get());
     Capture(traced_, [this] {
       for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i, times_.get());
     });
@@ -126,26 +132,84 @@ class CudaProgram : public LoadedProgram {
       throw;
     }
     context_.Check(cu.StreamEndCapture(context_.stream, &graph), "capturing a program");
-    const CUresult result = cu.GraphInstantiate(&executable, graph, 0);
-    cu.GraphDestroy(graph);
+    Instantiate(executable, graph);
+  }
+
+  void Instantiate(CUgraphExec& executable, CUgraph graph) {
+    const CUresult result = context_.cu.GraphInstantiate(&executable, graph, 0);
+    context_.cu.GraphDestroy(graph);
     if (result != CUDA_SUCCESS) executable = nullptr;
     context_.Check(result, "instantiating a program");
   }
 
+  // A graph in which each word waits for no more than it must: the start for nothing, words without a word before them for the
+  // start, the end for all words that none waits for.
+  void BuildBranches(CUgraphExec& executable, const CudaTable* times = nullptr) {
+    CUgraph graph = nullptr;
+    context_.Check(context_.cu.GraphCreate(&graph, 0), "making a program's graph");
+    try {
+      const CUgraphNode start = start_.AddTo(graph, {});
+      std::vector<CUgraphNode> nodes;
+      std::vector<bool> is_last(functions_.size(), true);
+      for (std::size_t i = 0; i < functions_.size(); ++i) {
+        std::vector<CUgraphNode> before;
+        for (const std::size_t word : waited_for_[i]) {
+          before.push_back(nodes[word]);
+          is_last[word] = false;
+        }
+        if (before.empty()) before.push_back(start);
+        nodes.push_back(AddWord(graph, before, i, times));
+      }
+      std::vector<CUgraphNode> last;
+      for (std::size_t i = 0; i < nodes.size(); ++i) {
+        if (is_last[i]) last.push_back(nodes[i]);
+      }
+      end_.AddTo(graph, last);
+    } catch (...) {
+      context_.cu.GraphDestroy(graph);
+      throw;
+    }
+    Instantiate(executable, graph);
+  }
+
   // With a table of times, one for each entry of the block map, its blocks note theirs there.
-  void CaptureWord(std::size_t index, const CudaTable* times = nullptr) {
+  WordLaunch LaunchOf(std::size_t index, const CudaTable* times) const {
     const SlotTable::Word& word = table_.words()[index];
     WordLaunch launch = {};
     launch.rows = reinterpret_cast<const SlotRow*>(rows_.address() + word.first_row * sizeof(SlotRow));
     launch.block_slot = reinterpret_cast<const unsigned*>(map_.address() + word.first_map * sizeof(unsigned));
     if (times) launch.times = reinterpret_cast<BlockTime*>(times->address() + word.first_map * sizeof(BlockTime));
+    return launch;
+  }
+
+  void CaptureWord(std::size_t index, const CudaTable* times = nullptr) {
+    WordLaunch launch = LaunchOf(index, times);
     void* parameters[] = {&launch};
-    context_.Check(context_.cu.LaunchKernel(functions_[index], word.grid, 1, 1, threads_[index], 1, 1, shared_bytes_[index],
-                                            context_.stream, parameters, nullptr),
+    context_.Check(context_.cu.LaunchKernel(functions_[index], table_.words()[index].grid, 1, 1, threads_[index], 1, 1,
+                                            shared_bytes_[index], context_.stream, parameters, nullptr),
                    "capturing a word");
   }
 
+  CUgraphNode AddWord(CUgraph graph, const std::vector<CUgraphNode>& before, std::size_t index, const CudaTable* times) {
+    WordLaunch launch = LaunchOf(index, times);  // copied into the node
+    void* parameters[] = {&launch};
+    CUDA_KERNEL_NODE_PARAMS kernel = {};
+    kernel.func = functions_[index];
+    kernel.gridDimX = table_.words()[index].grid;
+    kernel.gridDimY = kernel.gridDimZ = 1;
+    kernel.blockDimX = threads_[index];
+    kernel.blockDimY = kernel.blockDimZ = 1;
+    kernel.sharedMemBytes = shared_bytes_[index];
+    kernel.kernelParams = parameters;
+    CUgraphNode node = nullptr;
+    context_.Check(context_.cu.GraphAddKernelNode(&node, graph, before.data(), before.size(), &kernel),
+                   "adding a word to a program");
+    return node;
+  }
+
   CudaContext& context_;
+  const WordOrder order_;
+  const std::vector<std::vector<std::size_t>> waited_for_;
   SlotTable table_;
   CudaTable rows_;
   CudaTable map_;
@@ -217,9 +281,9 @@ class CudaBackend : public Backend {
     return std::make_unique<CudaCode>(context_, code, entry);
   }
 
-  std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) override {
+  std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words, WordOrder order) override {
     context_.CheckUsable();
-    return std::make_unique<CudaProgram>(context_, words);
+    return std::make_unique<CudaProgram>(context_, words, order);
   }
 
   std::unique_ptr<Issuer> MakeIssuer(unsigned marks) override {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "runtime/native/backend.h"
 #include "runtime/native/cuda_driver.h"
@@ -115,6 +116,13 @@ class CudaEvent {
   void Capture() {
     context_.Check(context_.cu.EventRecordWithFlags(event_, context_.stream, CU_EVENT_RECORD_EXTERNAL),
                    "capturing a CUDA event");
+  }
+  // The same in a graph that is built, once these nodes have ended.
+  CUgraphNode AddTo(CUgraph graph, const std::vector<CUgraphNode>& waited_for) {
+    CUgraphNode node = nullptr;
+    context_.Check(context_.cu.GraphAddEventRecordNode(&node, graph, waited_for.data(), waited_for.size(), event_),
+                   "adding a CUDA event to a program");
+    return node;
   }
   // Whether all that was in the stream before it has ended.
   bool HasPassed() const {

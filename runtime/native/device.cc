@@ -88,7 +88,7 @@ std::shared_ptr<Program> Device::CreateProgram(ProgramParts parts) {
   program->codes = std::move(parts.codes);
   executor_.Call(
       [&](DeviceState& state) {
-        std::unique_ptr<LoadedProgram> made = state.backend->Prepare(parts.words);
+        std::unique_ptr<LoadedProgram> made = state.backend->Prepare(parts.words, parts.order);
         program->loaded = made.get();
         state.programs.emplace(program->loaded, std::move(made));
       },

@@ -86,6 +86,7 @@ struct Round {
 // What a word's slots refer to, all of this device.
 struct ProgramParts {
   std::vector<WordSpec> words;
+  WordOrder order = WordOrder::kChain;
   std::vector<unsigned> tenants;
   std::vector<std::shared_ptr<Memory>> memories;
   std::vector<std::shared_ptr<Code>> codes;

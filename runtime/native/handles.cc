@@ -20,6 +20,19 @@ unsigned ReadRepetitions(Napi::Value value, std::int64_t most = kMaxRepetitions)
   return static_cast<unsigned>(ReadInteger(value, Where("rounds"), 1, most));
 }
 
+// What createProgram takes beside words.
+WordOrder ReadOrder(Napi::Value options) {
+  if (options.IsUndefined()) return WordOrder::kChain;
+  const Where where("options");
+  const Napi::Value value = ReadObject(options, where).Get("order");
+  if (value.IsUndefined()) return WordOrder::kChain;
+  const Where order_where(where, "order");
+  const std::string order = ReadString(value, order_where);
+  if (order == "chain") return WordOrder::kChain;
+  if (order == "branches") return WordOrder::kBranches;
+  ThrowRange(options.Env(), order_where, "'chain' or 'branches'");
+}
+
 }  // namespace
 
 void SetFixed(Napi::Object object, const char* name, Napi::Value value) {
@@ -186,7 +199,10 @@ Napi::Value DeviceHandle::Load(const Napi::CallbackInfo& info) {
 Napi::Value DeviceHandle::CreateProgram(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Device& device = Open(env);
-  ProgramAndQueue made{device.CreateProgram(ReadWords(device, info[0])), held.rounds};
+  const WordOrder order = ReadOrder(info[1]);
+  ProgramParts parts = ReadWords(device, info[0]);
+  parts.order = order;
+  ProgramAndQueue made{device.CreateProgram(std::move(parts)), held.rounds};
   return ProgramHandle::Make(env, Instance::Of(env).program, std::move(made));
 }
 

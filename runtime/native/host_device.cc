@@ -252,7 +252,8 @@ class HostBackend : public Backend {
   std::unique_ptr<LoadedCode> Load(const std::string& code, const std::string& entry) override {
     return std::make_unique<HostCode>(code, entry, info_.units);
   }
-  std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words) override {
+  // Words in order keep to either order: each fills the pool by itself.
+  std::unique_ptr<LoadedProgram> Prepare(const std::vector<WordSpec>& words, WordOrder) override {
     return std::make_unique<HostProgram>(pool_, words);
   }
 

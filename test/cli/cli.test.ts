@@ -170,6 +170,26 @@ describe('wide words', () => {
     expect(tenants(shipped.stdout)).toEqual(tenants(coalesced.stdout));
   });
 
+  it('give them as branches, and in whichever kind measures fastest, from an artefact too', () => {
+    const args = ['--device', 'host', '--rounds', '1', '--json'];
+    const coalesced = wideword('run', ...both, ...args);
+    const branches = wideword('run', ...both, ...args, '--words', 'branches');
+    expect(JSON.parse(branches.stdout)).toMatchObject({ words: 'branches', notes: [] });
+    expect(tenants(branches.stdout)).toEqual(tenants(coalesced.stdout));
+    expect(wideword('compile', ...both, '-o', file('any.wwa'), '--words', 'measured').status).toBe(0);
+    const measured = wideword('run', file('any.wwa'), ...args, '--words', 'measured');
+    const { words, notes, program } = JSON.parse(measured.stdout);
+    expect(notes).toEqual([expect.stringMatching(new RegExp(`^measured: ${words}, at .* ms a round; `))]);
+    expect(notes[0].match(/ times as long/g)).toHaveLength(2);
+    expect(program).toMatchObject({ compiled: 0, cached: 0 });
+    expect(tenants(measured.stdout)).toEqual(tenants(coalesced.stdout));
+  });
+
+  it('cannot be measured where nothing is run', () => {
+    const { status, stderr } = wideword('dump', ...both, '--stage', 'word', '--words', 'measured');
+    expect([status, stderr]).toEqual([2, expect.stringContaining('coalesced, wide, branches')]);
+  });
+
   it('are printed, and read back', () => {
     const dumped = wideword('dump', ...both, '--stage', 'word', '--words', 'wide');
     expect(dumped.stdout).toMatch(/word @w\d+ generic \(@\w+, @\w+/);

@@ -71,8 +71,70 @@ describe('a program', () => {
       coalesced.close();
     }
     await expect(device.load(tenants, { words: 'narrow' as 'wide' })).rejects.toThrow(
-      "no words 'narrow': coalesced, wide",
+      "no words 'narrow': coalesced, wide, branches, measured",
     );
+  });
+
+  it('gives the same bits in branches, for all tenants and for some', async () => {
+    const models = [await mlp(1), await compileModel(convModel()), await mlp(2, [20, 64, 12])];
+    const inputs = [input(1), { x: randomTensor('f32', [1, 3, 12, 12], 4) }, input(2)];
+    const tenants = models.map((model, n) => ({ name: `t${n}`, model }));
+    const requests = Object.fromEntries(inputs.map((x, n) => [`t${n}`, x]));
+    for (const tier of ['generic', 'specialised', 'auto'] as const) {
+      const chain = await device.load(tenants, { tier });
+      const branches = await device.load(tenants, { tier, words: 'branches' });
+      expect(branches.plan).toMatchObject({ kind: 'branches', order: 'branches', notes: [] });
+      expect(branches.plan.words).toEqual(chain.plan.words);
+      const expected = await chain.run(requests);
+      for (const names of [['t0', 't1', 't2'], ['t1'], ['t2', 't0']]) {
+        const got = await branches.run(Object.fromEntries(names.map((name) => [name, requests[name]!])));
+        for (const name of names)
+          expect(bytesOf(got.outputs[name]!.y!)).toEqual(bytesOf(expected.outputs[name]!.y!));
+      }
+      expect(await branches.timeWords(1)).toEqual([branches.plan.words.map(() => expect.any(Number))]);
+      branches.close();
+      chain.close();
+    }
+  });
+
+  it('has no branches where every word needs the one before it, and says so', async () => {
+    const model = await mlp(1);
+    const tenants = ['a', 'b'].map((name) => ({ name, model }));
+    const program = await device.load(tenants, { words: 'branches' });
+    expect(program.plan).toMatchObject({ kind: 'coalesced', notes: [expect.stringMatching(/no branches/)] });
+    expect(program.plan.order ?? 'chain').toBe('chain');
+    program.close();
+  });
+
+  it('keeps the kind of words that measures fastest, in one set of buffers, and says so', async () => {
+    const models = [await mlp(1), await compileModel(convModel())];
+    const tenants = models.map((model, n) => ({ name: `t${n}`, model }));
+    const requests = { t0: input(1), t1: { x: randomTensor('f32', [1, 3, 12, 12], 4) } };
+    const coalesced = await device.load(tenants);
+    const expected = (await coalesced.run(requests)).outputs;
+    const measured = await device.load(tenants, { words: 'measured' });
+    const [kind, number] = ['(coalesced|wide|branches)', String.raw`\d[\d.e-]*`];
+    expect(measured.plan.notes).toEqual([
+      expect.stringMatching(
+        `^measured: ${kind}, at ${number} ms a round; ${kind} takes ${number} times as long, ${kind} takes ${number} times as long$`,
+      ),
+    ]);
+    expect(measured.plan.notes[0]).toContain(`measured: ${measured.plan.kind}, `);
+    const again = await device.load(tenants, { words: measured.plan.kind });
+    expect(measured.plan.words).toEqual(again.plan.words);
+    expect(measured.stats.words).toBe(again.stats.words);
+    for (const program of [measured, again]) {
+      const { outputs } = await program.run(requests);
+      for (const name of ['t0', 't1'])
+        expect(bytesOf(outputs[name]!.y!)).toEqual(bytesOf(expected[name]!.y!));
+    }
+    for (const program of [coalesced, measured, again]) program.close();
+  });
+
+  it('measures nothing where all kinds of words are the same', async () => {
+    const program = await device.load([{ name: 'a', model: await mlp(1) }], { words: 'measured' });
+    expect(program.plan).toMatchObject({ kind: 'coalesced', notes: [] });
+    program.close();
   });
 
   it('is not loaded with a row that would leave its buffers', async () => {

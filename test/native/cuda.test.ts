@@ -153,6 +153,69 @@ describe('the CUDA device on the fake driver', () => {
     expect(log).toBe('contexts 1, allocations 24, modules 3, graphs 4, launches 20, complaints 0\n');
   });
 
+  /** Tenants with five buffers each, and slots that add two of one's buffers into a third, or a part of them. */
+  const adders = `
+    const device = native.openCuda(0);
+    const code = device.load(image, 'add');
+    const tenants = [0, 1, 2].map((t) => [1, 10, 100, 0, 0].map((v) => upload(device, [1, 2, 3, 4].map((i) => i * v * (t + 1)))));
+    const add = (tenant, [a, b, c], begin = 0, end = 4) => ({ tenant, body: 0, begin, end, blocks: 1,
+      operands: [a, b, c].map((n) => whole(tenants[tenant][n])), sizes: [4] });
+    const word = (...slots) => ({ code, threads: 32, slots });
+    const all = { active: [0, 1, 2], writes: [], reads: [] };
+    const show = () => print(tenants.map((t) => download(device, t[4])).join(' '));`;
+
+  it('orders the words of branches as tenants demand, and no further', async () => {
+    const { printed, log } = run(`${adders}
+      const words = [
+        word(add(0, [0, 1, 3]), add(1, [0, 1, 3])),
+        word(add(0, [3, 2, 2])),
+        word(add(1, [3, 2, 1])),
+        word(add(2, [0, 1, 3], 0, 1), add(2, [0, 1, 3], 1, 2)),
+        word(add(0, [3, 2, 4]), add(1, [3, 1, 4])),
+        word(add(2, [0, 1, 3], 2, 4)),
+        word(add(2, [3, 3, 4])),
+      ];
+      const [chain, branches] = ['chain', 'branches'].map((order) => device.createProgram(words, { order }));
+      const fresh = () => tenants.forEach((buffers, t) => [1, 10, 100, 0, 0].forEach((v, n) =>
+        device.write({ buffer: buffers[n], offset: 0, data: bytes(Float32Array.from([1, 2, 3, 4], (i) => i * v * (t + 1))) })));
+      for (const program of [chain, branches]) {
+        fresh();
+        await program.run(all);
+        show();
+        fresh();
+        await program.run({ active: [1], writes: [], reads: [] });
+        show();
+        fresh();
+        print([...await program.timeWords([0, 1, 2], 1)].length);
+        show();
+      }
+      fresh();
+      const { programs: [traced] } = await device.trace([branches], 'side by side');
+      print(traced.map(({ begin }) => begin.length).join());
+      show();
+      device.close();`);
+    const everyone = '122,244,366,488 244,488,732,976 66,132,198,264';
+    const results = [everyone, '0,0,0,0 244,488,732,976 0,0,0,0', '7', everyone];
+    expect(printed.split('\n')).toEqual([...results, ...results, '2,1,1,2,2,1,1', everyone, '']);
+    // Node 0 is the start, node n word n - 1, node 8 the end.
+    const edges = 'edges 0() 1(0) 2(1) 3(1) 4(0) 5(2,3) 6(4) 7(6) 8(5,7)\n';
+    expect(log).toBe(
+      `${edges}${edges}contexts 1, allocations 20, modules 1, graphs 5, launches 7, complaints 0\n`,
+    );
+  });
+
+  it('leaves words of different tenants without order, which the fake driver notices', async () => {
+    const script = (order: string) => `${adders}
+      const shared = { ...add(1, [0, 1, 4]), operands: [0, 1].map((t) => whole(tenants[t][3])).concat(whole(tenants[1][4])) };
+      const program = device.createProgram([word(add(0, [0, 1, 3])), word(shared)], { order: '${order}' });
+      await program.run({ ...all, active: [0, 1] });
+      device.close();`;
+    expect(run(script('chain')).log).toContain('complaints 0\n');
+    expect(run(script('branches')).log).toContain(
+      'complaint: a write that waits for no node that used this\n',
+    );
+  });
+
   it('issues words of requests that arrive at any time, and rounds of a program for all', () => {
     const { printed, log } = run(`
       const device = native.openCuda(0);
@@ -316,11 +379,15 @@ describe('the CUDA device on the fake driver', () => {
       await program.timeWords([1], 1);
       await device.time([other, program], 'in turn', 1);`,
     traces: `await device.trace([program], 'side by side');`,
+    branches: `
+      const branches = device.createProgram([setUp(device).word, setUp(device).word], { order: 'branches' });
+      await branches.run({ active: [0, 1], writes: [], reads: [] });`,
   };
   it.each(
     Object.entries(sessions),
-  )('%s: an Error, and all clean, whichever call of the driver fails', (_, session) => {
-    const calls = [
+  )('%s: an Error, and all clean, whichever call of the driver fails', (name, session) => {
+    const building = ['cuGraphCreate', 'cuGraphAddKernelNode', 'cuGraphAddEventRecordNode'];
+    const others = [
       'cuDeviceGet',
       'cuDevicePrimaryCtxRetain',
       'cuCtxSetCurrent',
@@ -354,7 +421,7 @@ describe('the CUDA device on the fake driver', () => {
           device.close();
         }
       }
-      for (const call of ${JSON.stringify(calls)}) {
+      for (const call of ${JSON.stringify(name === 'branches' ? building : others)}) {
         let failed = 0;
         for (const error of [801, 12345, 700]) {
           for (let n = 1; n < 16; n++) {

@@ -270,6 +270,22 @@ const cases: Record<string, Case[]> = {
       ],
     ),
     ['no words', () => device.createProgram([]), /words must be at least one word/],
+    ...notObjects
+      .filter(([, value]) => value !== undefined)
+      .map(
+        ([what, value]): Case => [
+          `options: ${what}`,
+          () => device.createProgram([word(code, slot({}))], value),
+          /options must be an object/,
+        ],
+      ),
+    ...([5, null, 'tree', ''] as const).map(
+      (order): Case => [
+        `order: ${order}`,
+        () => device.createProgram([word(code, slot({}))], { order: order as Any }),
+        /options\.order must be (a string|'chain' or 'branches')/,
+      ],
+    ),
     ['a sparse array', () => device.createProgram(new Array(5)), /words\[0\] must be an object/],
     ['a huge sparse array', () => device.createProgram(new Array(2 ** 32 - 1)), /words must be at most/],
     ...notObjects.map(

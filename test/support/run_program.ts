@@ -20,7 +20,7 @@ export async function runProgram(
   for (const word of program.words) {
     if (!code.has(codeKey(word))) code.set(codeKey(word), await load(device, program, word.classes));
   }
-  const loaded = new LoadedProgram(device, program.tenants, program.words, code);
+  const loaded = new LoadedProgram(device, program, code);
   try {
     const requests = [...inputs].map(([tenant, tensors]) => [tenant, Object.fromEntries(tensors)]);
     const { outputs } = await loaded.run(Object.fromEntries(requests));

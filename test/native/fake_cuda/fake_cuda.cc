@@ -1,27 +1,32 @@
 // A libcuda for machines without a GPU: device memory is host memory, and a "kernel" is a command that modules name.
 // It is strict where the real driver is lenient: a bad handle, a write past an allocation, a call from a thread without
 // the context, work on a capturing stream, a launch that does not wait for a copy in another stream (or a copy for a
-// launch), or anything still alive when the context goes is recorded as a complaint.
+// launch), a node of a graph that touches what another one writes without an edge between them, or anything still alive when
+// the context goes is recorded as a complaint.
 // The addon opens it through WIDEWORD_LIBCUDA. Environment: FAKE_CUDA_FAIL=<function>:<n>:<error> makes that function's
-// n-th call (from 1) fail; FAKE_CUDA_LOG=<file> receives the complaints and the counts when the context goes.
+// n-th call (from 1) fail; FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs
+// that are built, and the counts when the context goes.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <initializer_list>
+#include <map>
 
 #include "codegen/prelude/host.h"
 #include "codegen/prelude/slot.h"
 #include "codegen/prelude/share.h"
+#include "runtime/native/cuda_api.h"
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NO_BINARY = 209, INVALID_HANDLE = 400,
        NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
-enum { kMost = 4096, kBytes = 1 << 30, kStreams = 64 };
+enum { kMost = 4096, kBytes = 1 << 30, kStreams = 64, kNodes = 64 };
 // Bytes of shared memory: what a function declares, what a block has unasked, and what it can ask for.
 enum { kOwnShared = 1024, kPlainShared = 48 << 10, kMaxShared = 227 << 10 };
 
 using Address = unsigned long long;
+using wideword::CUDA_KERNEL_NODE_PARAMS;
 enum Kind { FREE, MEMORY, PINNED, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXECUTABLE };
 struct Object;
 
@@ -30,6 +35,7 @@ struct Node {
   int entry;  // 0: event, 1: add, 2: fault, 3: nothing
   WordLaunch launch;
   Object* event;
+  unsigned long long edges, before;  // the nodes it waits for, and all that have ended when it begins; a bit each
 };
 
 struct Object {
@@ -38,9 +44,10 @@ struct Object {
   size_t bytes;
   int entry;           // FUNCTION
   int dynamic_shared;
-  Node nodes[64];      // GRAPH, EXECUTABLE, capturing STREAM
+  Node nodes[kNodes];  // GRAPH, EXECUTABLE, capturing STREAM
   int node_count;
   int capturing;
+  int is_built;        // GRAPH: node by node
   int recorded, asked; // EVENT
   int stream;          // STREAM: its number; EVENT: that of the stream it was recorded in
   unsigned long seen[kStreams];  // STREAM, EVENT: how much of each stream's work comes before what comes next
@@ -391,9 +398,85 @@ API(cuStreamEndCapture, Object* stream, Object** graph) {
   (*graph)->node_count = stream->node_count;
   return SUCCESS;
 }
+// Adds a node that waits for these; NULL if it must not be.
+static Node* addNode(Object* graph, Node* const* waited_for, size_t count) {
+  if (!known(graph, GRAPH) || graph->node_count >= kNodes) return NULL;
+  unsigned long long edges = 0, before = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const long at = waited_for[i] - graph->nodes;
+    if (waited_for[i] < graph->nodes || at >= graph->node_count) { complain("an edge from no node of this graph"); return NULL; }
+    if (edges >> at & 1) { complain("an edge twice"); return NULL; }
+    edges |= 1ull << at;
+    before |= graph->nodes[at].before;
+  }
+  Node* node = &graph->nodes[graph->node_count++];
+  *node = {};
+  node->edges = edges;
+  node->before = before | edges;
+  return node;
+}
+// What a stream captures comes one after the other.
+static Node* captureNode(Object* stream) {
+  if (stream->node_count >= kNodes) return NULL;
+  Node* node = &stream->nodes[stream->node_count];
+  *node = {};
+  node->before = (1ull << stream->node_count++) - 1;
+  return node;
+}
+static int isLaunchable(Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
+                        unsigned shared, void** extra) {
+  return known(function, FUNCTION) && x > 0 && y == 1 && z == 1 && threads > 0 && threads <= 256 && ty == 1 && tz == 1 &&
+         shared <= (unsigned)function->dynamic_shared && !extra;
+}
+static void setKernel(Node* node, const Object* function, unsigned grid, unsigned threads, void** parameters) {
+  node->entry = function->entry;
+  node->grid = grid;
+  node->threads = threads;
+  node->launch = *(const WordLaunch*)parameters[0];
+}
+API(cuGraphCreate, Object** graph, unsigned flags) {
+  NEEDS_CONTEXT("cuGraphCreate")
+  if (flags) return INVALID_VALUE;
+  *graph = make(GRAPH);
+  (*graph)->is_built = 1;
+  return SUCCESS;
+}
+API(cuGraphAddKernelNode_v2, Node** node, Object* graph, Node* const* waited_for, size_t count, const CUDA_KERNEL_NODE_PARAMS* p) {
+  NEEDS_CONTEXT("cuGraphAddKernelNode")
+  Object* function = (Object*)p->func;
+  if (!isLaunchable(function, p->gridDimX, p->gridDimY, p->gridDimZ, p->blockDimX, p->blockDimY, p->blockDimZ,
+                    p->sharedMemBytes, p->extra)) return INVALID_VALUE;
+  if (p->kern || p->ctx) complain("a kernel node with more than a function");
+  if (!(*node = addNode(graph, waited_for, count))) return INVALID_VALUE;
+  setKernel(*node, function, p->gridDimX, p->blockDimX, p->kernelParams);
+  return SUCCESS;
+}
+API(cuGraphAddEventRecordNode, Node** node, Object* graph, Node* const* waited_for, size_t count, Object* event) {
+  NEEDS_CONTEXT("cuGraphAddEventRecordNode")
+  if (!known(event, EVENT) || !(*node = addNode(graph, waited_for, count))) return INVALID_VALUE;
+  (*node)->event = event;
+  return SUCCESS;
+}
+// What each node waits for.
+static void logEdges(const Object* graph) {
+  const char* path = getenv("FAKE_CUDA_LOG");
+  FILE* file = path ? fopen(path, "a") : NULL;
+  if (!file) return;
+  fprintf(file, "edges");
+  for (int i = 0; i < graph->node_count; ++i) {
+    fprintf(file, " %d(", i);
+    for (int other = 0, n = 0; other < i; ++other) {
+      if (graph->nodes[i].edges >> other & 1) fprintf(file, n++ ? ",%d" : "%d", other);
+    }
+    fprintf(file, ")");
+  }
+  fprintf(file, "\n");
+  fclose(file);
+}
 API(cuGraphInstantiateWithFlags, Object** executable, Object* graph, unsigned long long flags) {
   NEEDS_CONTEXT("cuGraphInstantiate")
   if (flags || !known(graph, GRAPH)) return INVALID_VALUE;
+  if (graph->is_built) logEdges(graph);
   *executable = make(EXECUTABLE);
   memcpy((*executable)->nodes, graph->nodes, sizeof graph->nodes);
   (*executable)->node_count = graph->node_count;
@@ -402,9 +485,21 @@ API(cuGraphInstantiateWithFlags, Object** executable, Object* graph, unsigned lo
 API(cuGraphDestroy, Object* graph) { return finish(graph, GRAPH); }
 API(cuGraphExecDestroy, Object* executable) { return finish(executable, EXECUTABLE); }
 
+// Which nodes of the graph that is being run have touched an address so far, a bit each. Whoever comes to it later, in whatever
+// order nodes run here, must be ordered with them by edges unless all only read.
+struct Touched { unsigned long long readers, writers; };
+static __thread std::map<Address, Touched>* touched;
+static void touch(const Node* node, unsigned long long self, Address address, int is_write) {
+  if (!touched) return;
+  Touched& known_touches = (*touched)[address];
+  const unsigned long long others = is_write ? known_touches.readers | known_touches.writers : known_touches.writers;
+  if (others & ~(node->before | self)) complain(is_write ? "a write that waits for no node that used this" : "a read that waits for no node that wrote this");
+  (is_write ? known_touches.writers : known_touches.readers) |= self;
+}
+
 // c = a + b, one float a virtual block. A block takes five nanoseconds, the n-th of a word on multiprocessor n % 4, and the
 // next begins as it ends.
-static int runAdd(const Node* node) {
+static int runAdd(const Node* node, unsigned long long self) {
   static unsigned long long now = 1000000;
   const WordLaunch& launch = node->launch;
   BlockTime* times = launch.times;
@@ -423,14 +518,17 @@ static int runAdd(const Node* node) {
     for (unsigned at = share.first; at < share.end; at += share.step) {
       Address to = row->operand[2] + at * sizeof(float);
       if (!holder(to, sizeof(float))) return ILLEGAL_ADDRESS;
+      touch(node, self, row->operand[0] + at * sizeof(float), 0);
+      touch(node, self, row->operand[1] + at * sizeof(float), 0);
+      touch(node, self, to, 1);
       *(float*)to = ((const float*)row->operand[0])[at] + ((const float*)row->operand[1])[at];
     }
   }
   return SUCCESS;
 }
-static int runNode(const Node* node) {
+static int runNode(const Node* node, unsigned long long self) {
   if (node->entry == 1) {
-    int result = runAdd(node);
+    int result = runAdd(node, self);
     if (result) fault = result;
   } else if (node->entry == 2) {
     fault = ILLEGAL_ADDRESS;  // noticed by the next call, as with a real kernel
@@ -444,16 +542,29 @@ API(cuGraphLaunch, Object* executable, Object* stream) {
   if (!known(executable, EXECUTABLE)) return INVALID_HANDLE;
   ++launches;
   launch(stream);
-  for (int i = 0; i < executable->node_count; ++i) {
+  std::map<Address, Touched> touches;
+  touched = &touches;
+  const int count = executable->node_count;
+  unsigned long long ended = 0;
+  int error_found = SUCCESS;
+  for (int ran = 0; ran < count; ++ran) {
+    // Of those that may run the one added last, so that nobody gets by with the order of adding.
+    int i = count - 1;
+    while (ended >> i & 1 || executable->nodes[i].before & ~ended) --i;
     const Node* node = &executable->nodes[i];
     if (node->entry == 0) {
-      if (!known(node->event, EVENT)) return INVALID_HANDLE;
-      record(node->event, stream);
+      if (!known(node->event, EVENT)) error_found = INVALID_HANDLE;
+      else record(node->event, stream);
+      for (int other = 0; other < count; ++other) {
+        if (other != i && !(node->before >> other & 1) && !(executable->nodes[other].before >> i & 1)) complain("an event beside other work");
+      }
     } else {
-      runNode(node);
+      runNode(node, 1ull << i);
     }
+    ended |= 1ull << i;
   }
-  return SUCCESS;
+  touched = NULL;
+  return error_found;
 }
 API(cuEventCreate, Object** event, unsigned flags) {
   NEEDS_CONTEXT("cuEventCreate")
@@ -470,9 +581,9 @@ API(cuEventRecordWithFlags, Object* event, Object* stream, unsigned flags) {
     return SUCCESS;
   }
   if (!stream->capturing || flags != 1) return INVALID_VALUE;
-  Node node = {};
-  node.event = event;
-  stream->nodes[stream->node_count++] = node;
+  Node* node = captureNode(stream);
+  if (!node) return INVALID_VALUE;
+  node->event = event;
   return SUCCESS;
 }
 API(cuEventElapsedTime, float* milliseconds, Object* start, Object* end) {
@@ -530,19 +641,16 @@ API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsign
     unsigned shared, Object* stream, void** parameters, void** extra) {
   NEEDS_CONTEXT("cuLaunchKernel")
   if (!known(function, FUNCTION) || !known(stream, STREAM)) return INVALID_HANDLE;
-  if (x == 0 || y != 1 || z != 1 || threads == 0 || threads > 256 || ty != 1 || tz != 1) return INVALID_VALUE;
-  if (shared > (unsigned)function->dynamic_shared) return INVALID_VALUE;
-  if (extra || stream->node_count >= 64) return INVALID_VALUE;
-  Node node = {};
-  node.entry = function->entry;
-  node.grid = x;
-  node.threads = threads;
-  node.launch = *(const WordLaunch*)parameters[0];
-  if (!stream->capturing) {
-    launch(stream);
-    ++launches;
-    return runNode(&node);
+  if (!isLaunchable(function, x, y, z, threads, ty, tz, shared, extra)) return INVALID_VALUE;
+  if (stream->capturing) {
+    Node* node = captureNode(stream);
+    if (!node) return INVALID_VALUE;
+    setKernel(node, function, x, threads, parameters);
+    return SUCCESS;
   }
-  stream->nodes[stream->node_count++] = node;
-  return SUCCESS;
+  Node node = {};
+  setKernel(&node, function, x, threads, parameters);
+  launch(stream);
+  ++launches;
+  return runNode(&node, 1);
 }
