@@ -5,8 +5,8 @@
 import type { Device } from '../../driver/device.ts';
 import type { Engine, Journal, JournalWord, ServeOptions } from '../../driver/engine.ts';
 import type { JitEvent } from '../../driver/jit.ts';
-import { median } from '../../driver/kernel_timer.ts';
 import type { RoundResult } from '../../runtime/program.ts';
+import { median } from '../../runtime/turns.ts';
 import { checkSameBits } from '../bench/check.ts';
 import { quantile } from '../bench/report.ts';
 import type { BenchTenant } from '../bench/tenants.ts';
