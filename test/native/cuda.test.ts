@@ -204,6 +204,35 @@ describe('the CUDA device on the fake driver', () => {
     );
   });
 
+  it('gives what a chain does, for words of any tenants and slots', async () => {
+    const { printed, log } = run(`${adders}
+      let state = 7;
+      const below = (n) => (state = (state * 48271) % 2147483647) % n;
+      const several = (n, make) => Array.from({ length: 1 + below(n) }, make);
+      for (let n = 0; n < 40; n++) {
+        const words = several(14, () => word(...several(3, (_, i) => i).flatMap(() => {
+          const tenant = below(3);
+          // Slots of one word may run in any order: each writes a float of its own and reads what no word writes, or that float.
+          const at = below(4);
+          return [add(tenant, [below(3), 3, 3], at, at + 1)];
+        }).filter((s, i, all) => all.findIndex((o) => o.tenant === s.tenant && o.begin === s.begin) === i)));
+        const results = [];
+        for (const order of ['chain', 'branches']) {
+          tenants.forEach((buffers) => device.write({ buffer: buffers[3], offset: 0, data: new Uint8Array(16) }));
+          const program = device.createProgram(words, { order });
+          const active = [...new Set(words.flatMap((w) => w.slots.map((s) => s.tenant)))];
+          await program.run({ ...all, active });
+          results.push(tenants.map((buffers) => download(device, buffers[3])).join(' '));
+          program.close();
+        }
+        if (results[0] !== results[1]) print(n + ': ' + results.join(' against '));
+      }
+      device.close();`);
+    expect(printed).toBe('');
+    expect(log).not.toContain('complaint:');
+    expect(log.match(/^edges /gm)).toHaveLength(40);
+  });
+
   it('leaves words of different tenants without order, which the fake driver notices', async () => {
     const script = (order: string) => `${adders}
       const shared = { ...add(1, [0, 1, 4]), operands: [0, 1].map((t) => whole(tenants[t][3])).concat(whole(tenants[1][4])) };
