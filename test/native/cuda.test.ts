@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadNative } from '../../runtime/native.ts';
-import { all, downloadFloats, root, slot, upload, whole } from './support.ts';
+import { all, bytesOf, downloadFloats, root, slot, upload, whole } from './support.ts';
 
 const native = loadNative();
 const { cuda, nvrtc } = native.probe();
@@ -558,6 +558,37 @@ describe(`the CUDA device${problem ? ` (skipped: ${problem})` : ''}`, () => {
     const times = await program.time([0, 1, 2], 10);
     expect(times.every((time) => time > 0 && time < 10)).toBe(true);
     expect(downloadFloats(device, device.allocate(1 << 20)).every((value) => value === 0)).toBe(true);
+    device.close();
+  });
+
+  itRuns('runs words as branches, in the order that tenants demand', async () => {
+    const device = native.openCuda(0);
+    const { image } = await native.compileCuda(source, device.target);
+    const add = device.load(image, 'add');
+    const length = 100_000;
+    // Each tenant doubles its own numbers word by word; now and then a word has slots of two.
+    const tenants = [0, 1, 2].map((t) => {
+      const values = Float32Array.from({ length }, (_, i) => ((i + t) % 1000) / 7);
+      return { values, buffer: upload(device, values) };
+    });
+    const doubling = (tenant: number) => {
+      const { buffer } = tenants[tenant]!;
+      const operands = [buffer, buffer, buffer].map(whole);
+      return slot({ tenant, end: Math.ceil(length / 32), blocks: 64, operands, sizes: [length] });
+    };
+    const words = [[0], [1], [2], [0, 1], [2], [2], [1], [0], [1, 2], [0]].map((who) => ({
+      code: add,
+      threads: 32,
+      slots: who.map(doubling),
+    }));
+    const program = device.createProgram(words, { order: 'branches' });
+    for (let round = 0; round < 3; round++) {
+      for (const { buffer, values } of tenants) device.write({ buffer, offset: 0, data: bytesOf(values) });
+      expect((await program.run({ active: [0, 1, 2], ...all })).milliseconds).toBeGreaterThan(0);
+      // Each has been in four of them.
+      for (const { buffer, values } of tenants)
+        expect(downloadFloats(device, buffer)).toEqual(values.map((v) => v * 16));
+    }
     device.close();
   });
 
