@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadNative } from '../../runtime/native.ts';
-import { all, downloadFloats, root, slot, upload, whole } from './support.ts';
+import { all, bytesOf, downloadFloats, root, slot, upload, whole } from './support.ts';
 
 const native = loadNative();
 const { cuda, nvrtc } = native.probe();
@@ -202,6 +202,35 @@ describe('the CUDA device on the fake driver', () => {
     expect(log).toBe(
       `${edges}${edges}contexts 1, allocations 20, modules 1, graphs 5, launches 7, complaints 0\n`,
     );
+  });
+
+  it('gives what a chain does, for words of any tenants and slots', async () => {
+    const { printed, log } = run(`${adders}
+      let state = 7;
+      const below = (n) => (state = (state * 48271) % 2147483647) % n;
+      const several = (n, make) => Array.from({ length: 1 + below(n) }, make);
+      for (let n = 0; n < 40; n++) {
+        const words = several(14, () => word(...several(3, (_, i) => i).flatMap(() => {
+          const tenant = below(3);
+          // Slots of one word may run in any order: each writes a float of its own and reads what no word writes, or that float.
+          const at = below(4);
+          return [add(tenant, [below(3), 3, 3], at, at + 1)];
+        }).filter((s, i, all) => all.findIndex((o) => o.tenant === s.tenant && o.begin === s.begin) === i)));
+        const results = [];
+        for (const order of ['chain', 'branches']) {
+          tenants.forEach((buffers) => device.write({ buffer: buffers[3], offset: 0, data: new Uint8Array(16) }));
+          const program = device.createProgram(words, { order });
+          const active = [...new Set(words.flatMap((w) => w.slots.map((s) => s.tenant)))];
+          await program.run({ ...all, active });
+          results.push(tenants.map((buffers) => download(device, buffers[3])).join(' '));
+          program.close();
+        }
+        if (results[0] !== results[1]) print(n + ': ' + results.join(' against '));
+      }
+      device.close();`);
+    expect(printed).toBe('');
+    expect(log).not.toContain('complaint:');
+    expect(log.match(/^edges /gm)).toHaveLength(40);
   });
 
   it('leaves words of different tenants without order, which the fake driver notices', async () => {
@@ -529,6 +558,37 @@ describe(`the CUDA device${problem ? ` (skipped: ${problem})` : ''}`, () => {
     const times = await program.time([0, 1, 2], 10);
     expect(times.every((time) => time > 0 && time < 10)).toBe(true);
     expect(downloadFloats(device, device.allocate(1 << 20)).every((value) => value === 0)).toBe(true);
+    device.close();
+  });
+
+  itRuns('runs words as branches, in the order that tenants demand', async () => {
+    const device = native.openCuda(0);
+    const { image } = await native.compileCuda(source, device.target);
+    const add = device.load(image, 'add');
+    const length = 100_000;
+    // Each tenant doubles its own numbers word by word; now and then a word has slots of two.
+    const tenants = [0, 1, 2].map((t) => {
+      const values = Float32Array.from({ length }, (_, i) => ((i + t) % 1000) / 7);
+      return { values, buffer: upload(device, values) };
+    });
+    const doubling = (tenant: number) => {
+      const { buffer } = tenants[tenant]!;
+      const operands = [buffer, buffer, buffer].map(whole);
+      return slot({ tenant, end: Math.ceil(length / 32), blocks: 64, operands, sizes: [length] });
+    };
+    const words = [[0], [1], [2], [0, 1], [2], [2], [1], [0], [1, 2], [0]].map((who) => ({
+      code: add,
+      threads: 32,
+      slots: who.map(doubling),
+    }));
+    const program = device.createProgram(words, { order: 'branches' });
+    for (let round = 0; round < 3; round++) {
+      for (const { buffer, values } of tenants) device.write({ buffer, offset: 0, data: bytesOf(values) });
+      expect((await program.run({ active: [0, 1, 2], ...all })).milliseconds).toBeGreaterThan(0);
+      // Each has been in four of them.
+      for (const { buffer, values } of tenants)
+        expect(downloadFloats(device, buffer)).toEqual(values.map((v) => v * 16));
+    }
     device.close();
   });
 
