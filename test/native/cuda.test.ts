@@ -332,7 +332,8 @@ describe('the CUDA device on the fake driver', () => {
       const ends = await Promise.allSettled([0, 1, 1].map((tenant) => engine.submit(tenant, of(2), of(1))));
       for (const { reason } of ends) if (reason) throw reason;
       await engine.drive(new Float64Array(16), Uint32Array.from({ length: 16 }, (_, n) => n % 2));
-      engine.close();`,
+      engine.close();
+      await device.time([program], 'side by side', 1);`,
   };
   it.each(
     Object.entries(sessions),
