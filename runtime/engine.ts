@@ -37,6 +37,15 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
+/** Which of a code's bodies serves a class: one of its own sizes before one of all; -1 if none does. */
+function bodyOf(
+  classes: readonly string[],
+  { specialised, generic }: { readonly specialised: string; readonly generic: string },
+): number {
+  const own = classes.indexOf(specialised);
+  return own >= 0 ? own : classes.indexOf(generic);
+}
+
 /** A tenant has as many requests at the native engine: one that runs, and one that is next. */
 const underWayAtMost = 2;
 
@@ -115,8 +124,9 @@ export class LoadedEngine {
     });
   }
 
-  /** From the next word on. */
+  /** From the next word on. Throws RangeError for code whose contract some task's row breaks. */
   addCode(code: EngineCode, factor: number): void {
+    this.#check(code);
     this.#native.addCode({ ...this.#nativeCode(code), factor });
     this.codes.push(code.classes);
   }
@@ -166,10 +176,23 @@ export class LoadedEngine {
     }
   }
 
+  /** The rows were checked against the codes of the start; now against one that comes later. Tenants of one model have the same sizes. */
+  #check({ classes, launch }: EngineCode): void {
+    const { memory } = this.program;
+    const tenants = new Map(memory.all.map(({ model }, t) => [model, t]));
+    for (const [model, t] of tenants) {
+      for (const task of model.tasks) {
+        const body = bodyOf(classes, task.classes);
+        if (body < 0) continue;
+        const isGeneric = classes[body] === task.classes.generic;
+        memory.operandsOf(t, task, launch.contracts[body], isGeneric ? task.sizes : []);
+      }
+    }
+  }
+
   #nativeCode({ code, launch, classes }: EngineCode): NativeEngineCode {
-    const served = this.classes.flatMap(({ specialised, generic }, n) => {
-      const own = classes.indexOf(specialised);
-      const body = own >= 0 ? own : classes.indexOf(generic);
+    const served = this.classes.flatMap((c, n) => {
+      const body = bodyOf(classes, c);
       return body >= 0 ? [{ n, body }] : [];
     });
     return {

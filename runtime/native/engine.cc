@@ -126,6 +126,7 @@ void Engine::Submit(EngineRequest request) {
 
 void Engine::TakeMail() {
   if (!has_mail_.load(std::memory_order_acquire)) return;
+  taken_.clear();
   {
     std::lock_guard<std::mutex> lock(mail_mutex_);
     taken_.swap(mail_);
@@ -144,13 +145,11 @@ void Engine::TakeMail() {
     active.start_tag = std::max(virtual_time_, finish_tag_[tenant]);
     finish_tag_[tenant] = active.start_tag + std::max(cost_ns_[tenant], 1.0) / spec_.tenants[tenant].weight;
     ++stats_.requests;
-    if (problem_.empty()) {
-      BeginNext(tenant);
-    } else {
-      End(number, problem_);
-    }
+    if (!problem_.empty()) End(number, problem_);
   }
-  taken_.clear();
+  // All are known before anything is begun: if that fails, all are told.
+  if (!problem_.empty()) return;
+  for (const EngineRequest& request : taken_) BeginNext(request.tenant);
 }
 
 bool Engine::IsThere(unsigned tenant) const {
@@ -249,10 +248,11 @@ void Engine::End(unsigned number, const std::string& problem) {
     gathers_ = true;
     gather_until_ns_ = 0;
   }
-  if (problem_.empty()) BeginNext(tenant);
   done(outcome, stages_[number].outputs);
   claimed_[number].store(false, std::memory_order_release);
   if (over) over();
+  // Last, as it may fail, and this request is told of already.
+  if (problem_.empty()) BeginNext(tenant);
 }
 
 void Engine::Fail(const std::string& problem) {

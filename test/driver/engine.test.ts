@@ -13,7 +13,9 @@ import {
   RequestError,
   type ServeOptions,
 } from '../../index.ts';
+import { rowContract } from '../../ir/row_contract.ts';
 import { bytesOf } from '../../ir/tensor.ts';
+import type { LoadedEngine } from '../../runtime/engine.ts';
 import { convModel, mlpModel } from '../support/models.ts';
 import { randomTensor } from '../support/random.ts';
 import { titled, wayKinds } from '../support/ways.ts';
@@ -198,6 +200,23 @@ function suite(kind: 'host' | 'cuda'): void {
     expect(engine.takeJournal().words.flatMap((w) => w.slots.map((s) => s.task))).toEqual(tasks);
     engine.close();
   }, 120_000);
+
+  it('takes no code whose contract a tenant breaks', async () => {
+    const [first] = served.tenants;
+    const program = await device.load([first!]);
+    const [task] = program.plan.tenants[0]!.model.tasks;
+    const engine = await device.serve([first!], { jit: false });
+    const { loaded } = engine as unknown as { loaded: LoadedEngine };
+    const { generic } = task!.classes;
+    const contract = rowContract(first!.model.classOf(device.target, generic)!);
+    const launch = { threads: 1, sharedBytes: 0, contracts: [{ ...contract, sizes: contract.sizes + 1 }] };
+    const code = { code: {} as never, launch, classes: [generic] };
+    expect(() => loaded.addCode(code, 1)).toThrow(
+      /^tenant 'tenant 0', task \S+: it has \d+ sizes, its class leaves \d+ open$/,
+    );
+    engine.close();
+    program.close();
+  });
 
   it('refuses what does not fit, at once and in one line', async () => {
     const [first] = served.tenants;

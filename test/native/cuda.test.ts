@@ -411,6 +411,24 @@ describe('the CUDA device on the fake driver', () => {
     branches: `
       const branches = device.createProgram([setUp(device).word, setUp(device).word], { order: 'branches' });
       await branches.run({ active: [0, 1], writes: [], reads: [] });`,
+    engine: `
+      const served = setUp(device);
+      const engine = device.createEngine({
+        ...{ classes: 1, boundNanoseconds: 1e9, stretch: 2, launchNanoseconds: 1000, ahead: 2 },
+        program: served.program,
+        tenants: served.tenants.map(({ a, b, c, slot }) => {
+          const task = { class: 0, blocks: 4, blockNanoseconds: 1000, operands: slot.operands, sizes: [4] };
+          return { weight: 1, inputs: [whole(a), whole(b)], outputs: [whole(c)], tasks: [task, task] };
+        }),
+        codes: [{ code: served.code, threads: 128, sharedBytes: 0, classes: [0], bodies: [0] }],
+      });
+      const of = (n) => Array.from({ length: n }, () => new Uint8Array(16));
+      // All of them end, well or not, before the session does.
+      const ends = await Promise.allSettled([0, 1, 1].map((tenant) => engine.submit(tenant, of(2), of(1))));
+      for (const { reason } of ends) if (reason) throw reason;
+      await engine.drive(new Float64Array(16), Uint32Array.from({ length: 16 }, (_, n) => n % 2));
+      engine.close();
+      await device.time([program], 'side by side', 1);`,
   };
   it.each(
     Object.entries(sessions),
