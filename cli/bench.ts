@@ -2,17 +2,18 @@
  * @file `wideword bench`: how many inferences a second tenants get, one after another, side by side and coalesced, and how near to what
  * the device can do that is. It prints no number of a run whose outputs are wrong.
  */
+
 import { InputError } from '../compiler/errors.ts';
-import { type Device, type DeviceKind, openDevice } from '../driver/device.ts';
+import type { Device, DeviceKind } from '../driver/device.ts';
 import type { Precision } from '../driver/model.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { higher, measureCeilings } from './bench/ceilings.ts';
-import { CheckFailed } from './bench/check.ts';
 import { type Measured, type Mode, measure, modes } from './bench/measure.ts';
+import { onDevice } from './bench/on_device.ts';
 import { lineChart } from './bench/plot.ts';
 import { type BenchReport, modeNames, throughput, toJson, toText } from './bench/report.ts';
 import { benchTenants, referenceOf } from './bench/tenants.ts';
-import { exitCodes, writeResult } from './output.ts';
+import { writeResult } from './output.ts';
 import { parseModelSpec, type Shapes } from './tenants.ts';
 
 export interface BenchOptions {
@@ -34,31 +35,21 @@ export interface BenchOptions {
 }
 
 export async function bench(specs: readonly string[], options: BenchOptions): Promise<number> {
-  const device = await openDevice(
-    options.device,
-    options.threads === undefined ? {} : { threads: options.threads },
+  return onDevice(
+    options,
+    {
+      models: specs,
+      precision: options.precision,
+      tier: options.tier,
+      tuning: options.tuning,
+      width: options.width ?? null,
+    },
+    async (device, head) => {
+      const report = { ...head, ...(await benchOn(device, specs, options)) };
+      console.log(options.json ? JSON.stringify(toJson(report)) : toText(report, options.top));
+      if (options.plot !== undefined) await writePlot(options.plot, report);
+    },
   );
-  const head = {
-    device: { kind: device.kind, name: device.name, target: device.target },
-    models: specs,
-    precision: options.precision,
-    tier: options.tier,
-    tuning: options.tuning,
-    width: options.width ?? null,
-  };
-  try {
-    const report = { ...head, ...(await benchOn(device, specs, options)) };
-    console.log(options.json ? JSON.stringify(toJson(report)) : toText(report, options.top));
-    if (options.plot !== undefined) await writePlot(options.plot, report);
-    return exitCodes.ok;
-  } catch (error) {
-    if (!(error instanceof CheckFailed)) throw error;
-    if (options.json) console.log(JSON.stringify({ ...head, ok: false, problem: error.message }));
-    else console.error(`wideword: ${error.message}`);
-    return exitCodes.failure;
-  } finally {
-    device.close();
-  }
 }
 
 /** As many programs can run side by side. */

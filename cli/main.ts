@@ -77,6 +77,10 @@ const parts = parser<number[]>((text) =>
   }),
 );
 
+const deviceKind = () =>
+  new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto');
+const modelsAsForBench =
+  'as for bench: generated models (mlp:width=64 with other sizes) or ONNX files; mlp*8 is eight of them';
 const precision = () =>
   new Option('--precision <p>', 'of weights and activations (default: fp32)').choices(['fp32', 'fp16']);
 const tier = (otherwise?: string) => {
@@ -127,7 +131,7 @@ command
     'ONNX files or artefacts; a.onnx*8 is eight tenants of one model; with --interpret, texts',
   )
   .option('--interpret', 'run texts of the IR (dump, opt) in the interpreter, on seeded random inputs', false)
-  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
+  .addOption(deviceKind())
   .addOption(precision())
   .addOption(replicas())
   .addOption(shapes())
@@ -232,7 +236,7 @@ const benchCommand = command
     parser((text) => parseModes(text)),
     parseModes('turn,space,coalesced'),
   )
-  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
+  .addOption(deviceKind())
   .addOption(precision().default('fp32'))
   .addOption(tier('auto'))
   .addOption(tuning())
@@ -270,7 +274,7 @@ benchCommand
     "how many blocks each slot gets (default: powers of two, multiples of the device's units, and all)",
     integers,
   )
-  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
+  .addOption(deviceKind())
   .addOption(precision().default('fp32'))
   .addOption(tuning())
   .option('--width <n>', 'tenants in the word, each with so many blocks', integer, 1)
@@ -289,10 +293,7 @@ benchCommand
 benchCommand
   .command('serve')
   .description('measure requests that arrive at random times, through the issue engine')
-  .argument(
-    '<model...>',
-    'as for bench: generated models (mlp:width=64 with other sizes) or ONNX files; mlp*8 is eight of them',
-  )
+  .argument('<model...>', modelsAsForBench)
   .option('--tenants <n>', 'how many times the list of models, each a tenant of its own', integer, 4)
   .option(
     '--load <list>',
@@ -300,7 +301,7 @@ benchCommand
     parts,
     [0.3, 0.6, 0.8],
   )
-  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
+  .addOption(deviceKind())
   .addOption(precision().default('fp32'))
   .addOption(tier('generic'))
   .addOption(tuning())
@@ -335,10 +336,7 @@ command
   .description(
     "write when which tenant's blocks ran where, for one round in each mode; or when its requests were served",
   )
-  .argument(
-    '<model...>',
-    'as for bench: generated models (mlp:width=64 with other sizes) or ONNX files; mlp*8 is eight of them',
-  )
+  .argument('<model...>', modelsAsForBench)
   .requiredOption('-o, --output <file>', 'the trace, for ui.perfetto.dev and chrome://tracing')
   .option('--svg <file>', 'also write the rounds as a picture')
   .option('--tenants <n>', 'how many times the list of models, each a tenant of its own', integer, 4)
@@ -348,7 +346,7 @@ command
     parser((text) => parseModes(text, traceable)),
     parseModes('turn,space,coalesced', traceable),
   )
-  .addOption(new Option('--device <kind>', 'where to run').choices(['auto', 'cuda', 'host']).default('auto'))
+  .addOption(deviceKind())
   .addOption(precision().default('fp32'))
   .addOption(tier('auto'))
   .addOption(tuning())

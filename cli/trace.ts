@@ -3,18 +3,20 @@
  * chrome://tracing, as a picture, and in a few numbers; or what the issue engine did with requests that came at different times. It writes
  * nothing of a round whose outputs are wrong.
  */
+
 import { InputError } from '../compiler/errors.ts';
 import type { CodeProgress } from '../driver/code.ts';
-import { type Device, type DeviceKind, openDevice } from '../driver/device.ts';
+import type { Device, DeviceKind } from '../driver/device.ts';
 import type { Precision } from '../driver/model.ts';
 import type { RoundTrace } from '../driver/trace.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
-import { CheckFailed, checkSameBits } from './bench/check.ts';
+import { checkSameBits } from './bench/check.ts';
 import { loadRuns, type Mode, modes, outputsOf, prepareRound, type Run, runAlone } from './bench/measure.ts';
+import { onDevice } from './bench/on_device.ts';
 import { modeNames } from './bench/report.ts';
 import { type BenchTenant, benchTenants } from './bench/tenants.ts';
 import { mostTenants, statusLine } from './bench.ts';
-import { exitCodes, formatMs, table, writeResult } from './output.ts';
+import { formatMs, table, writeResult } from './output.ts';
 import { parseModelSpec, type Shapes } from './tenants.ts';
 import { chromeTrace } from './trace/chrome.ts';
 import { codeGroup } from './trace/code.ts';
@@ -67,59 +69,47 @@ export async function trace(specs: readonly string[], options: TraceOptions): Pr
     throw new InputError(
       `${total} tenants: trace runs each as a program of its own too, at most ${mostTenants}`,
     );
-  const { threads } = options;
-  const device = await openDevice(options.device, threads === undefined ? {} : { threads });
-  const head = {
-    device: { kind: device.kind, name: device.name, target: device.target },
-    models: specs,
-    precision: options.precision,
-    tier: options.tier,
-  };
-  try {
-    const tenants = await benchTenants(specs, options.tenants, options);
-    const names = tenants.map((t) => t.name);
-    const steps: CodeProgress[] = [];
-    const traced = await traceModes(device, tenants, options, steps);
-    const rounds = traced.map((t) => show(t, names, device));
-    const compiled = traced.flatMap((t) => (t.mode === 'engine' ? t.served.compiled : []));
+  return onDevice(
+    options,
+    { models: specs, precision: options.precision, tier: options.tier },
+    async (device, head) => {
+      const tenants = await benchTenants(specs, options.tenants, options);
+      const names = tenants.map((t) => t.name);
+      const steps: CodeProgress[] = [];
+      const traced = await traceModes(device, tenants, options, steps);
+      const rounds = traced.map((t) => show(t, names, device));
+      const compiled = traced.flatMap((t) => (t.mode === 'engine' ? t.served.compiled : []));
 
-    const code = steps.length + compiled.length > 0 ? [codeGroup(steps, compiled)] : [];
-    // Rounds begin together, so that they can be compared, and after the code was made, at a full millisecond.
-    const start = Math.ceil(endOf(code) / 1e6) * 1e6;
-    const groups = [...code, ...rounds.map((r) => laterBy(start, r.group))];
-    const about = {
-      models: specs.join(' '),
-      device: `${device.name} (${device.target})`,
-      precision: options.precision,
-    };
-    await writeResult(options.output, chromeTrace({ tenants: names, groups }, about));
-    if (options.svg !== undefined) {
-      const picture = roundsPicture({
-        title: specs.join(' '),
-        subtitle: `${options.precision}, ${device.name} (${device.target})`,
-        tenants: names,
-        panels: rounds.map(({ summary, ...shown }) => ({
-          title: `${modeNames[summary.mode]}: ${inWords(summary)}`,
-          ...shown,
-        })),
-      });
-      await writeResult(options.svg, picture);
-    }
-    const report = rounds.map(({ summary }) => summary);
-    console.log(
-      options.json
-        ? JSON.stringify({ ...head, tenants: names, rounds: report, ok: true })
-        : toText(report, `${specs.join(' ')}, ${tenants.length} tenants, on ${about.device}`, options),
-    );
-    return exitCodes.ok;
-  } catch (error) {
-    if (!(error instanceof CheckFailed)) throw error;
-    if (options.json) console.log(JSON.stringify({ ...head, ok: false, problem: error.message }));
-    else console.error(`wideword: ${error.message}`);
-    return exitCodes.failure;
-  } finally {
-    device.close();
-  }
+      const code = steps.length + compiled.length > 0 ? [codeGroup(steps, compiled)] : [];
+      // Rounds begin together, so that they can be compared, and after the code was made, at a full millisecond.
+      const start = Math.ceil(endOf(code) / 1e6) * 1e6;
+      const groups = [...code, ...rounds.map((r) => laterBy(start, r.group))];
+      const about = {
+        models: specs.join(' '),
+        device: `${device.name} (${device.target})`,
+        precision: options.precision,
+      };
+      await writeResult(options.output, chromeTrace({ tenants: names, groups }, about));
+      if (options.svg !== undefined) {
+        const picture = roundsPicture({
+          title: specs.join(' '),
+          subtitle: `${options.precision}, ${device.name} (${device.target})`,
+          tenants: names,
+          panels: rounds.map(({ summary, ...shown }) => ({
+            title: `${modeNames[summary.mode]}: ${inWords(summary)}`,
+            ...shown,
+          })),
+        });
+        await writeResult(options.svg, picture);
+      }
+      const report = rounds.map(({ summary }) => summary);
+      console.log(
+        options.json
+          ? JSON.stringify({ ...head, tenants: names, rounds: report, ok: true })
+          : toText(report, `${specs.join(' ')}, ${tenants.length} tenants, on ${about.device}`, options),
+      );
+    },
+  );
 }
 
 function show(traced: Traced, tenants: readonly string[], { kind, units }: Device): Shown {

@@ -2,8 +2,9 @@
  * @file `wideword bench constrain`: how long kernels of a real model take on fewer and fewer physical blocks, and how few of them cost
  * little. It prints no number of a kernel whose bits depend on that.
  */
+
 import { InputError } from '../../compiler/errors.ts';
-import { type DeviceKind, openDevice } from '../../driver/device.ts';
+import type { DeviceKind } from '../../driver/device.ts';
 import { type KernelBlocks, plateau } from '../../driver/measure_blocks.ts';
 import type { Precision } from '../../driver/model.ts';
 import { attentionOf } from '../../ir/attention.ts';
@@ -11,9 +12,10 @@ import { contractionOf } from '../../ir/contraction.ts';
 import { costOf } from '../../ir/cost.ts';
 import type { Kernel } from '../../ir/kernel.ts';
 import type { Measurement } from '../../passes/block_time.ts';
-import { exitCodes, formatMs, progressBar, table, writeResult } from '../output.ts';
+import { formatMs, progressBar, table, writeResult } from '../output.ts';
 import type { Shapes } from '../tenants.ts';
 import { CheckFailed } from './check.ts';
+import { onDevice } from './on_device.ts';
 import { type Chart, lineChart } from './plot.ts';
 import { percent } from './report.ts';
 import { benchTenants } from './tenants.ts';
@@ -41,18 +43,10 @@ interface Report {
 }
 
 export async function benchConstrain(spec: string, options: ConstrainOptions): Promise<number> {
-  const { precision, width, tuning, blocks, kernel, threads } = options;
+  const { precision, width, tuning, blocks, kernel } = options;
   const [tenant] = await benchTenants([spec], 1, { ...options, seed: 1 });
-  const device = await openDevice(options.device, threads === undefined ? {} : { threads });
-  const head = {
-    device: { kind: device.kind, name: device.name, target: device.target },
-    model: spec,
-    precision,
-    width,
-    tuning,
-  };
-  const bar = progressBar('measuring');
-  try {
+  return onDevice(options, { model: spec, precision, width, tuning }, async (device, head) => {
+    const bar = progressBar('measuring');
     const kernels = await device
       .measureBlocks([tenant!.model], {
         choose: (all) => chosen(all, kernel),
@@ -67,15 +61,7 @@ export async function benchConstrain(spec: string, options: ConstrainOptions): P
     const report: Report = { ...head, kernels };
     console.log(options.json ? JSON.stringify(toJson(report)) : toText(report));
     if (options.plot !== undefined) await writeResult(options.plot, lineChart(chartOf(report)));
-    return exitCodes.ok;
-  } catch (error) {
-    if (!(error instanceof CheckFailed)) throw error;
-    if (options.json) console.log(JSON.stringify({ ...head, ok: false, problem: error.message }));
-    else console.error(`wideword: ${error.message}`);
-    return exitCodes.failure;
-  } finally {
-    device.close();
-  }
+  });
 }
 
 /** The kernels that are asked for by name (or by the node they came from), all, or three that stand for the model. */

@@ -3,18 +3,19 @@
  * and what the engine gets through against rounds of a captured program. Arrivals are Poisson's, made on the engine's own thread, and inputs
  * lie on the device, so that neither JavaScript nor copies are part of a number. It prints none if outputs are wrong.
  */
+
 import { InputError } from '../../compiler/errors.ts';
 import type { Device, DeviceKind } from '../../driver/device.ts';
-import { openDevice } from '../../driver/device.ts';
 import type { Engine, ServeOptions } from '../../driver/engine.ts';
 import type { JitEvent } from '../../driver/jit.ts';
 import type { Precision } from '../../driver/model.ts';
 import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Tensors } from '../../runtime/tenants.ts';
-import { exitCodes, formatMs, median, table, writeResult } from '../output.ts';
+import { formatMs, median, table, writeResult } from '../output.ts';
 import { seededRandom } from '../random.ts';
 import { parseModelSpec, type Shapes } from '../tenants.ts';
-import { CheckFailed, checkAgainst, checkSameBits } from './check.ts';
+import { checkAgainst, checkSameBits } from './check.ts';
+import { onDevice } from './on_device.ts';
 import { lineChart } from './plot.ts';
 import { quantile } from './report.ts';
 import { type BenchTenant, benchTenants, referenceOf } from './tenants.ts';
@@ -70,28 +71,11 @@ const mostTenants = 4096;
 export async function benchServe(specs: readonly string[], options: BenchServeOptions): Promise<number> {
   const total = options.tenants * specs.reduce((n, spec) => n + parseModelSpec(spec).count, 0);
   if (total > mostTenants) throw new InputError(`${total} tenants: bench serve takes at most ${mostTenants}`);
-  const device = await openDevice(
-    options.device,
-    options.threads === undefined ? {} : { threads: options.threads },
-  );
-  const head = {
-    device: { kind: device.kind, name: device.name, target: device.target },
-    models: specs,
-    precision: options.precision,
-  };
-  try {
+  return onDevice(options, { models: specs, precision: options.precision }, async (device, head) => {
     const report: Report = { ...head, ...(await measure(device, specs, options)) };
     console.log(options.json ? JSON.stringify(report) : toText(report));
     if (options.plot !== undefined) await writeResult(options.plot, chartOf(report));
-    return exitCodes.ok;
-  } catch (error) {
-    if (!(error instanceof CheckFailed)) throw error;
-    if (options.json) console.log(JSON.stringify({ ...head, ok: false, problem: error.message }));
-    else console.error(`wideword: ${error.message}`);
-    return exitCodes.failure;
-  } finally {
-    device.close();
-  }
+  });
 }
 
 async function measure(
