@@ -119,21 +119,25 @@ function suite(kind: 'host' | 'cuda'): void {
       jit: { period: 20, threshold: 5 },
       onJit: (event) => void events.push(event),
     });
+    engine.keepJournal(true);
+    // Until it was told what a code brought, and a word was issued on one: which words come in a period is a matter of timing.
     const until = Date.now() + 60_000;
-    while (!events.some((e) => e.kind === 'brought') && Date.now() < until) {
+    let wasUsed = false;
+    while (!(wasUsed && events.some((e) => e.kind === 'brought')) && Date.now() < until) {
       const round = served.tenants.map(async ({ name }, tenant) => {
         const { inputs, bits } = served.requests[tenant]![1]!;
         const { y } = await engine.submit(name, inputs);
         expect(hex(bytesOf(y!)) === bits).toBe(true);
       });
       await Promise.all(round);
+      wasUsed ||= engine.takeJournal().words.some((w) => w.kernels.length > 1);
     }
     engine.close();
+    expect(wasUsed).toBe(true);
     const [compiled, brought] = ['compiled', 'brought'].map((k) => events.find((e) => e.kind === k));
     expect(compiled).toMatchObject({ why: expect.stringMatching(/^ready together \d+ times in 20 ms/) });
     expect(compiled!.kernels.length).toBeGreaterThan(1);
     expect(brought).toMatchObject({ kernels: compiled!.kernels });
-    expect((brought as Extract<JitEvent, { kind: 'brought' }>).share).toBeGreaterThan(0);
   }, 120_000);
 
   it('goes on serving when a compile fails, and tells of it', async () => {
