@@ -9,10 +9,10 @@ import type { Device, DeviceKind } from '../../driver/device.ts';
 import type { Engine, ServeOptions } from '../../driver/engine.ts';
 import type { JitEvent } from '../../driver/jit.ts';
 import type { Precision } from '../../driver/model.ts';
+import { generator } from '../../ir/random.ts';
 import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Tensors } from '../../runtime/tenants.ts';
 import { formatMs, median, table, writeResult } from '../output.ts';
-import { seededRandom } from '../random.ts';
 import { parseModelSpec, type Shapes } from '../tenants.ts';
 import { checkAgainst, checkSameBits } from './check.ts';
 import { onDevice } from './on_device.ts';
@@ -224,7 +224,7 @@ function poisson(
   tenants: number,
   seed: number,
 ): { at: number[]; tenant: number[] } {
-  const random = seededRandom(seed);
+  const random = generator(seed);
   const at: number[] = [];
   for (let t = 0; t < milliseconds || at.length < 100; ) {
     t -= (1000 / rate) * Math.log(1 - random());

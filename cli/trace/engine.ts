@@ -5,12 +5,12 @@
 import type { Device } from '../../driver/device.ts';
 import type { Engine, Journal, JournalWord, ServeOptions } from '../../driver/engine.ts';
 import type { JitEvent } from '../../driver/jit.ts';
+import { generator } from '../../ir/random.ts';
 import type { RoundResult } from '../../runtime/program.ts';
 import { median } from '../../runtime/turns.ts';
 import { checkSameBits } from '../bench/check.ts';
 import { quantile } from '../bench/report.ts';
 import type { BenchTenant } from '../bench/tenants.ts';
-import { seededRandom } from '../random.ts';
 import type { Group, Span, Track } from './timeline.ts';
 
 /** What the engine did with some requests. */
@@ -80,7 +80,7 @@ export async function traceEngine(
 
 /** One or two requests a tenant, at any times within so many milliseconds, in order; the first comes at 0. */
 function arrivals(tenants: number, milliseconds: number, seed: number): { at: number[]; tenant: number[] } {
-  const random = seededRandom(seed);
+  const random = generator(seed);
   const all = Array.from({ length: tenants }, (_, tenant) =>
     Array.from({ length: random() < 0.5 ? 1 : 2 }, () => ({ at: milliseconds * random(), tenant })),
   ).flat();
