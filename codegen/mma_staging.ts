@@ -5,6 +5,7 @@
 import type { Index } from '../ir/affine.ts';
 import type { Operand } from '../ir/contraction.ts';
 import type { Staging } from '../ir/mma.ts';
+import type { DType } from '../ir/types.ts';
 import { storageType } from './c.ts';
 import { partOfCoordinate, partOfOffset } from './contraction_tile.ts';
 import type { KernelWriter } from './writer.ts';
@@ -70,6 +71,10 @@ export class StagedOperand {
 
   get side(): string {
     return this.tile.name;
+  }
+
+  get dtype(): DType {
+    return this.#operand.load.dtype;
   }
 
   get kMajor(): boolean {

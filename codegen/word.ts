@@ -34,6 +34,7 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
     classes.length === 1 ? identifier(c.kernel.name) : `${identifier(c.kernel.name)}_${n}`,
   );
   const bodies = classes.map((c, n) => emitBody(c, names[n]!));
+  const definitions = new Set(bodies.flatMap((b) => [...b.definitions]));
   const entry = `word_${names.join('_')}`.slice(0, 120);
   const stride = (name: string): string =>
     `for (unsigned block = share.first; block < share.end; block += share.step) run_${name}(row, block);`;
@@ -63,7 +64,14 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   ];
   return {
     entry,
-    source: [preludeOf(target.kind), ...bodies, main.join('\n'), exported(entry, target), ''].join('\n'),
+    source: [
+      preludeOf(target.kind),
+      ...definitions,
+      ...bodies.map((b) => b.text),
+      main.join('\n'),
+      exported(entry, target),
+      '',
+    ].join('\n'),
     threads,
     sharedBytes: target.kind === 'host' ? 0 : Math.max(...classes.map((c) => sharedBytesOf(c.kernel))),
   };
@@ -90,7 +98,11 @@ function exported(entry: string, target: Target): string {
 export const entrySymbol = (entry: string, target: Target): string =>
   target.kind === 'cuda' ? entry : `${entry}_blocks`;
 
-function emitBody(kernelClass: KernelClass, name: string): string {
+/** The function of one class, and what it needs before it. */
+function emitBody(
+  kernelClass: KernelClass,
+  name: string,
+): { readonly text: string; readonly definitions: ReadonlySet<string> } {
   const w = new KernelWriter(withIdentifiers(kernelClass));
   match(scheduleOf(kernelClass.kernel))
     .with({ skeleton: 'map' }, (s) => writeMap(w, s))
@@ -100,13 +112,14 @@ function emitBody(kernelClass: KernelClass, name: string): string {
     .with({ skeleton: 'attention' }, (s) => writeAttention(w, s))
     .exhaustive();
   const meaning = kernelClass.text.split('\n').map((line) => `// ${line}`);
-  return [
+  const text = [
     ...meaning,
     `__device__ void run_${name}(const SlotRow& row, unsigned block) {`,
     ...w.lines,
     '}',
     '',
   ].join('\n');
+  return { text, definitions: w.definitions };
 }
 
 function scheduleOf(kernel: Kernel): NonNullable<Kernel['schedule']> {

@@ -142,7 +142,7 @@ export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSch
       const copied = c.a.vector > 1 && c.b.vector > 1;
       for (const splits of splitsOf(c, tile, segments, target))
         for (const stages of copied ? [4, 3, 2] : [2]) {
-          const s = { skeleton: 'mma', threads, tile, warps, stages, segments, splits } as const;
+          const s = { skeleton: 'mma', instruction: 'mma', threads, tile, warps, stages, segments, splits } as const;
           if (sharesRows(contractionStaging(c, s)) && mmaSharedBytes(c, s) <= target.mostSharedBytes) yield s;
         }
     }
