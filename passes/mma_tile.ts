@@ -52,6 +52,17 @@ const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
   { tile: { m: 128, n: 128, k: 64 }, warps: { m: 4, n: 2 } },
 ];
 
+/** Tiles of warpgroups: m in steps of 64, n in whatever steps of 8 the pictures ask for. */
+const warpgroupShapes: readonly (readonly [m: number, n: number, warpsM: number, warpsN: number])[] = [
+  ...[8, 16, 32, 48, 56, 64, 104, 112, 128, 208, 224, 256].map((n) => [64, n, 4, 1] as const),
+  ...[32, 48, 56, 64, 104, 112, 128].map((n) => [128, n, 4, 1] as const),
+  ...[56, 64, 112, 128, 208, 224, 256].map((n) => [128, n, 8, 1] as const),
+  ...[48, 56, 64, 112, 128].map((n) => [256, n, 8, 1] as const),
+  [64, 208, 4, 2],
+  [64, 224, 4, 2],
+  [128, 224, 4, 2],
+];
+
 /** How many copies of the kernel run side by side in the estimate: a tenant alone, and a word that is worth its name. */
 export const widths = [1, 8];
 
@@ -69,6 +80,8 @@ const machine = {
   issue: 128,
   /** Multiplications a clock that mma.sync reaches. */
   multiply: 1100,
+  /** The same of wgmma. */
+  multiplyWarpgroups: 3000,
   /** Bytes a clock from the L2 cache where all multiprocessors ask for them, and where few do. */
   bytes: 18,
   bytesAlone: 30,
@@ -126,10 +139,22 @@ export function mmaSchedule(c: Contraction, target: Target): MmaSchedule {
 /** More elements than this cost a thread too many registers, and its loads come one after another. */
 const mostCarried = 48;
 
+/** The shapes of both instructions, as far as the target and the operands allow. */
+function* shapesFor(
+  c: Contraction,
+  target: Target,
+): Generator<Pick<MmaSchedule, 'instruction' | 'tile' | 'warps'>> {
+  for (const s of shapes) yield { instruction: 'mma', ...s };
+  const byRows = (o: Operand): boolean => !o.positionFast && o.vector > 1;
+  if (!target.wgmma || !byRows(c.a) || !byRows(c.b)) return;
+  for (const [m, n, warpsM, warpsN] of warpgroupShapes)
+    yield { instruction: 'wgmma', tile: { m, n, k: 64 }, warps: { m: warpsM, n: warpsN } };
+}
+
 /** Every schedule that is worth measuring. */
 export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSchedule> {
   const k = volume(c.k);
-  for (const { tile, warps } of shapes) {
+  for (const { instruction, tile, warps } of shapesFor(c, target)) {
     const group = 32 * warps.m * warps.n;
     const carried = (o: Operand, side: number): number => (o.vector > 1 ? 0 : (side * tile.k) / group);
     // What a thread carries in registers from one step to the next.
@@ -137,12 +162,13 @@ export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSch
     for (const segments of [1, 2, 4, 8]) {
       const threads = group * segments;
       // A segment of less than four steps is not worth its epilogue.
-      if (threads > 256 || (segments > 1 && k < 4 * tile.k * segments)) continue;
+      if (threads > (instruction === 'mma' ? 256 : 512) || (segments > 1 && k < 4 * tile.k * segments))
+        continue;
       // What passes through registers is on its way for one step, however deep the stages.
       const copied = c.a.vector > 1 && c.b.vector > 1;
       for (const splits of splitsOf(c, tile, segments, target))
-        for (const stages of copied ? [4, 3, 2] : [2]) {
-          const s = { skeleton: 'mma', instruction: 'mma', threads, tile, warps, stages, segments, splits } as const;
+        for (const stages of !copied ? [2] : instruction === 'mma' ? [4, 3, 2] : [5, 4, 3]) {
+          const s = { skeleton: 'mma', instruction, threads, tile, warps, stages, segments, splits } as const;
           if (sharesRows(contractionStaging(c, s)) && mmaSharedBytes(c, s) <= target.mostSharedBytes) yield s;
         }
     }
@@ -179,7 +205,10 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number, targe
   const staged = staging(c.a, tile.m) + staging(c.b, tile.n);
   const products = tile.m * tile.n * tile.k * segments;
   const loads = (threads / 32) * ((tile.m / warps.m + tile.n / warps.n) / 16) * (tile.k / 16);
-  const parts = [staged / machine.issue, products / machine.multiply, loads * machine.fragment];
+  const byWarps = s.instruction === 'mma';
+  const parts = byWarps
+    ? [staged / machine.issue, products / machine.multiply, loads * machine.fragment]
+    : [staged / machine.issue, products / machine.multiplyWarpgroups];
   const most = Math.max(...parts);
   const sum = parts.reduce((a, b) => a + b, 0);
   const perOutput = machine.output + 0.7 * segments + machine.access / c.epilogueVector;
