@@ -35,7 +35,11 @@ interface Layer {
 
 const options = new Command('layers')
   .option('--width <list>', 'tenants of a word', '1,8')
-  .option('--sweep <n>', 'so many candidate schedules a layer: half the best by estimate, half from all over', '0')
+  .option(
+    '--sweep <n>',
+    'so many candidate schedules a layer: half the best by estimate, half from all over',
+    '0',
+  )
   .option('--json <file>', 'writes what was measured')
   .option('--only <text>', 'layers whose name has this')
   .option('--tier <tier>', 'generic or specialised', 'specialised')
@@ -212,7 +216,10 @@ for (const layer of layers) {
   const chosen = scheduleKernel(plain, target);
   const isMma = chosen.schedule!.skeleton === 'mma';
   const schedules = new Map(
-    [chosen.schedule!, ...(isMma && sweep > 0 ? candidates(c, sweep) : [])].map((s) => [formatSchedule(s), s]),
+    [chosen.schedule!, ...(isMma && sweep > 0 ? candidates(c, sweep) : [])].map((s) => [
+      formatSchedule(s),
+      s,
+    ]),
   );
   const kernels = [...schedules.values()]
     .map((schedule) => ({ ...plain, schedule }))

@@ -54,11 +54,22 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   w.line('');
   const sync = group * segments === group ? '__syncthreads();' : `sync_group<${group}>(segment);`;
   const into = (stage: string): string => `shared.stage[segment][${stage}]`;
-  w.line('#pragma unroll 1');
   const ahead = `STAGES - ${stages - product.ahead}`;
-  w.block(`for (int step = 0; step < ${ahead}; step++)`, () => {
-    const k0 = 'k_first + step * TK';
-    for (const o of copied) w.line(`copy_${o.side}(${into('step')}, ${k0});`);
+  const firstSteps = (body: (k0: string) => void): void => {
+    w.line('#pragma unroll 1');
+    w.block(`for (int step = 0; step < ${ahead}; step++)`, () => body('k_first + step * TK'));
+  };
+  if (copied.length > 0) {
+    w.line('// What no kernel writes, such as weights, need not wait for the word before.');
+    for (const o of copied)
+      w.line(`const bool ${o.side}_early = row.constants >> ${w.kernel.inputs.indexOf(o.buffer)} & 1;`);
+    firstSteps((k0) => {
+      for (const o of copied) w.line(`if (${o.side}_early) copy_${o.side}(${into('step')}, ${k0});`);
+    });
+  }
+  w.line('await_word_before();');
+  firstSteps((k0) => {
+    for (const o of copied) w.line(`if (!${o.side}_early) copy_${o.side}(${into('step')}, ${k0});`);
     w.line('copies_commit();');
     for (const o of carried) {
       w.line(`load_${o.side}(${k0});`);

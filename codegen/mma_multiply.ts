@@ -71,7 +71,7 @@ function byWarpgroups(
   { tile, warps, stages, threads }: MmaSchedule,
   a: StagedOperand,
 ): Multiplication {
-  const type = storageType[a.dtype];
+  const type = storageType[a.buffer.dtype];
   const groupM = (4 * tile.m) / warps.m;
   const n = tile.n / warps.n;
   const [blocks, parts] = [groupM / 64, n / 8];

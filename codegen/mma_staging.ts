@@ -4,8 +4,8 @@
  */
 import type { Index } from '../ir/affine.ts';
 import type { Operand } from '../ir/contraction.ts';
+import type { Buffer } from '../ir/kernel.ts';
 import type { Staging } from '../ir/mma.ts';
-import type { DType } from '../ir/types.ts';
 import { storageType } from './c.ts';
 import { partOfCoordinate, partOfOffset } from './contraction_tile.ts';
 import type { KernelWriter } from './writer.ts';
@@ -73,8 +73,8 @@ export class StagedOperand {
     return this.tile.name;
   }
 
-  get dtype(): DType {
-    return this.#operand.load.dtype;
+  get buffer(): Buffer {
+    return this.#operand.load.buffer;
   }
 
   get kMajor(): boolean {

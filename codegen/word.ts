@@ -33,7 +33,9 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   const names = classes.map((c, n) =>
     classes.length === 1 ? identifier(c.kernel.name) : `${identifier(c.kernel.name)}_${n}`,
   );
-  const bodies = classes.map((c, n) => emitBody(c, names[n]!));
+  // The pool of the host runs one word after the other.
+  const overlaps = target.kind === 'cuda';
+  const bodies = classes.map((c, n) => emitBody(c, names[n]!, overlaps));
   const definitions = new Set(bodies.flatMap((b) => [...b.definitions]));
   const entry = `word_${names.join('_')}`.slice(0, 120);
   const stride = (name: string): string =>
@@ -54,8 +56,11 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   const main = [
     "// Each block finds its slot and strides over the slot's virtual blocks.",
     `extern "C" __global__ void __launch_bounds__(${threads}) ${entry}(WORD_LAUNCH launch) {`,
+    ...(overlaps ? ['  let_next_word_begin();'] : []),
     '  const Share share = share_of(launch, blockIdx.x);',
-    '  if (share.first >= share.end) return;',
+    overlaps
+      ? '  if (share.first >= share.end) return await_word_before();'
+      : '  if (share.first >= share.end) return;',
     '  const SlotRow& row = launch.rows[share.row];',
     '  note_begin(launch, share.row);',
     ...dispatch,
@@ -102,8 +107,11 @@ export const entrySymbol = (entry: string, target: Target): string =>
 function emitBody(
   kernelClass: KernelClass,
   name: string,
+  overlaps: boolean,
 ): { readonly text: string; readonly definitions: ReadonlySet<string> } {
   const w = new KernelWriter(withIdentifiers(kernelClass));
+  // Products on tensor cores have something to do before.
+  if (overlaps && scheduleOf(kernelClass.kernel).skeleton !== 'mma') w.line('await_word_before();');
   match(scheduleOf(kernelClass.kernel))
     .with({ skeleton: 'map' }, (s) => writeMap(w, s))
     .with({ skeleton: 'reduction' }, (s) => writeReduction(w, s))

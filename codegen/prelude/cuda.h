@@ -2,6 +2,20 @@
 
 #define WORD_LAUNCH const __grid_constant__ WordLaunch
 
+// A word may begin while the one before it ends (programmatic dependent launch, sm_90 and later). Every block of every word does both:
+// lets the next word's blocks come as soon as all of its own have a place, and waits for the end of the word before, and thus of all
+// before that, ere it reads or writes what any of them may write.
+__device__ inline void let_next_word_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ inline void await_word_before() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 __device__ inline unsigned long long nanoseconds() {
   unsigned long long ns;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));

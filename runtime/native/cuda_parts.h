@@ -23,6 +23,10 @@ class CudaContext {
           "asking for the CUDA device's properties");
     Check(cu.DeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device_),
           "asking for the CUDA device's properties");
+    int major = 0;
+    Check(cu.DeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device_),
+          "asking for the CUDA device's properties");
+    overlaps_words = major >= 9;
     CUcontext context = nullptr;
     Check(cu.DevicePrimaryCtxRetain(&context, device_), "making the CUDA context");
     try {
@@ -58,6 +62,7 @@ class CudaContext {
   const CudaDriver& driver;
   const CudaFunctions& cu;
   CUstream stream = nullptr;
+  bool overlaps_words = false;  // has programmatic dependent launch
   // The most shared memory that a block can ask for, in bytes.
   int max_shared_bytes = 0;
   int multiprocessors = 1;

@@ -448,7 +448,8 @@ describe('the CUDA device on the fake driver', () => {
       'cuEventCreate',
       'cuStreamBeginCapture',
       'cuEventRecordWithFlags',
-      'cuLaunchKernel',
+      'cuLaunchKernelEx',
+      ...(name === 'engine' ? ['cuLaunchKernel'] : []),
       'cuStreamEndCapture',
       'cuGraphInstantiate',
       'cuGraphLaunch',
@@ -539,7 +540,14 @@ describe(`the CUDA device${problem ? ` (skipped: ${problem})` : ''}`, () => {
   const itRuns = it.skipIf(problem);
   const header = readFileSync(join(root, 'codegen/prelude/slot.h'), 'utf8');
   const source = `${header}
+    // As emitted words do (codegen/prelude/cuda.h).
+    __device__ void await_word_before() {
+    #if __CUDA_ARCH__ >= 900
+      asm volatile("griddepcontrol.wait;" ::: "memory");
+    #endif
+    }
     extern "C" __global__ void add(const __grid_constant__ WordLaunch launch) {
+      await_word_before();
       const unsigned slot = launch.block_slot[blockIdx.x];
       if (slot == kIdleBlock) return;
       const SlotRow& row = launch.rows[slot];

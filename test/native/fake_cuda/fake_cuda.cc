@@ -637,9 +637,8 @@ API(cuFuncSetAttribute, Object* function, int attribute, int value) {
   function->dynamic_shared = value;
   return SUCCESS;
 }
-API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
-    unsigned shared, Object* stream, void** parameters, void** extra) {
-  NEEDS_CONTEXT("cuLaunchKernel")
+static int launchKernel(Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
+                        unsigned shared, Object* stream, void** parameters, void** extra) {
   if (!known(function, FUNCTION) || !known(stream, STREAM)) return INVALID_HANDLE;
   if (!isLaunchable(function, x, y, z, threads, ty, tz, shared, extra)) return INVALID_VALUE;
   if (stream->capturing) {
@@ -653,4 +652,33 @@ API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsign
   launch(stream);
   ++launches;
   return runNode(&node, 1);
+}
+API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
+    unsigned shared, Object* stream, void** parameters, void** extra) {
+  NEEDS_CONTEXT("cuLaunchKernel")
+  return launchKernel(function, x, y, z, threads, ty, tz, shared, stream, parameters, extra);
+}
+
+struct LaunchAttribute {
+  int id, padding;
+  union { char room[64]; int allowed; } value;
+};
+struct LaunchConfig {
+  unsigned x, y, z, threads, ty, tz, shared;
+  Object* stream;
+  LaunchAttribute* attributes;
+  unsigned count;
+};
+API(cuLaunchKernelEx, const LaunchConfig* config, Object* function, void** parameters, void** extra) {
+  NEEDS_CONTEXT("cuLaunchKernelEx")
+  Object* stream = config->stream;
+  if (config->count > 0) {
+    const LaunchAttribute& overlap = config->attributes[0];
+    if (config->count > 1 || overlap.id != 6 || overlap.value.allowed != 1) return INVALID_VALUE;
+    // Only what follows a kernel may begin before that ends.
+    const int before = known(stream, STREAM) && stream->capturing ? stream->node_count : 0;
+    if (before == 0 || stream->nodes[before - 1].event) complain("a word that begins early, but no word before it");
+  }
+  return launchKernel(function, config->x, config->y, config->z, config->threads, config->ty, config->tz, config->shared, stream,
+                      parameters, extra);
 }

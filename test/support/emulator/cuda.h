@@ -10,6 +10,9 @@
 #define WORD_LAUNCH const WordLaunch&
 #define BLOCK_SHARED(type, name) __shared__ type name
 
+static void let_next_word_begin() {}
+static void await_word_before() {}
+
 // Its clock counts what threads ask for the time.
 UNSEEN static unsigned long long nanoseconds() { static unsigned long long now; return ++now; }
 static unsigned unit_index() { return 0; }
