@@ -28,7 +28,14 @@ class CudaContext {
           "asking for the CUDA device's properties");
     overlaps_words = major >= 9;
     CUcontext context = nullptr;
-    Check(cu.DevicePrimaryCtxRetain(&context, device_), "making the CUDA context");
+    const CUresult made = cu.DevicePrimaryCtxRetain(&context, device_);
+    // NVIDIA promises no way back from a fault but a new process. Some drivers make a sound context once the last
+    // device of the process is closed, others (580) say the old error here as well.
+    if (CudaDriver::IsFatal(made)) {
+      throw std::runtime_error("making the CUDA context failed: " + driver.Describe(made) +
+                               "; after a fault on the GPU a process has to be started anew to use it");
+    }
+    Check(made, "making the CUDA context");
     try {
       Check(cu.CtxSetCurrent(context), "entering the CUDA context");
       Check(cu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING), "making the CUDA stream");

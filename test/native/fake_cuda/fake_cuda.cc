@@ -4,7 +4,8 @@
 // launch), a node of a graph that touches what another one writes without an edge between them, or anything still alive when
 // the context goes is recorded as a complaint.
 // The addon opens it through WIDEWORD_LIBCUDA. Environment: FAKE_CUDA_FAIL=<function>:<n>:<error> makes that function's
-// n-th call (from 1) fail; FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs
+// n-th call (from 1) fail; FAKE_CUDA_KEEP_FAULT=1 keeps a
+// kernel's fault for the rest of the process, as driver 580 does, rather than until the context goes; FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs
 // that are built, and the counts when the context goes.
 #include <pthread.h>
 #include <stdio.h>
@@ -216,6 +217,7 @@ API(cuDeviceTotalMem_v2, size_t* bytes, int device) { (void)device; *bytes = kBy
 API(cuDevicePrimaryCtxRetain, void** context, int device) {
   BEGIN("cuDevicePrimaryCtxRetain")
   if (device != 7) complain("not our device");
+  if (fault) return fault;
   ++retained;
   ++contexts;
   *context = &retained;
@@ -224,7 +226,7 @@ API(cuDevicePrimaryCtxRetain, void** context, int device) {
 API(cuDevicePrimaryCtxRelease_v2, int device) {
   if (device != 7 || retained <= 0) complain("a release without a retain");
   if (--retained > 0) return SUCCESS;
-  fault = 0;
+  if (!getenv("FAKE_CUDA_KEEP_FAULT")) fault = 0;
   memcpy(done, put, sizeof done);
   for (int i = MEMORY; i <= EXECUTABLE; ++i) {
     if (made[i] != ended[i]) complain("something is left when the context goes");

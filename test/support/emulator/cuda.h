@@ -55,9 +55,11 @@ static int __syncthreads_or(int mine) {
   __syncthreads();
   return result;
 }
-template <typename T> static T __shfl_xor_sync(unsigned, T value, int step) {
-  return emulated::exchange(value, (threadIdx.x % 32) ^ (unsigned)step);
-}
+// For the types that CUDA has it for, and no others.
+#define SHUFFLE(T) \
+  static T __shfl_xor_sync(unsigned, T value, int step) { return emulated::exchange(value, (threadIdx.x % 32) ^ (unsigned)step); }
+SHUFFLE(int) SHUFFLE(unsigned) SHUFFLE(long) SHUFFLE(unsigned long) SHUFFLE(long long) SHUFFLE(unsigned long long) SHUFFLE(float) SHUFFLE(double)
+#undef SHUFFLE
 
 struct half_t { unsigned short bits; };
 struct bf16_t { unsigned short bits; };
