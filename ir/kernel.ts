@@ -125,9 +125,9 @@ export interface ContractionSchedule {
 
 /**
  * A contraction of 16-bit floats on tensor cores, in tiles of m by n outputs. k is cut into `segments` ranges, each for a group of threads
- * of its own, and each of these into `splits` parts, each for a block of its own. A part is summed in order from zero, the parts of a
- * segment are added in order, then the segments. A group's warps share out the tile; its operands are staged through shared memory, k at
- * a time, `stages` deep.
+ * of its own, and each of these into `splits` parts, each for a block of its own: both powers of two. A part is summed in order from zero,
+ * and parts are added pairwise, so that the bits depend on the number of parts alone (ir/mma.ts). A group's warps share out the tile; its
+ * operands are staged through shared memory, k at a time, `stages` deep.
  */
 export interface MmaSchedule {
   readonly skeleton: 'mma';

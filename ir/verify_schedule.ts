@@ -15,6 +15,7 @@ import {
   attentionSharedBytes,
   attentionStaging,
   contractionStaging,
+  deepestStep,
   mmaSharedBytes,
   sharesRows,
 } from './mma.ts';
@@ -23,6 +24,9 @@ import { scratchElements, scratchOf } from './scratch.ts';
 import { mostSharedBytes, type Target } from './target.ts';
 import { maxElements } from './types.ts';
 import { mapAccesses, vectorIndex, vectorWidths, widestOf } from './vector.ts';
+
+/** Most groups of threads of a block: each has a barrier of its own besides the block's. */
+const mostSegments = 8;
 
 /** Most blocks that share a tile. The last of them adds up for all, so more would only make it slower. */
 const mostSplits = 32;
@@ -139,11 +143,17 @@ function verifyMma(
   if (target && !target.mma) complain(`${target.name} has no tensor cores`);
   if (group * segments !== threads)
     complain(`${segments} segments of ${group} threads are not ${threads} threads`);
-  if (segments > 14 || stages < 2) complain(`${segments} segments, ${stages} stages`);
+  if (segments > mostSegments || stages < 2) complain(`${segments} segments, ${stages} stages`);
   if (splits > mostSplits) complain(`${splits} splits, at most ${mostSplits} blocks share a tile`);
   if (tile.m % (16 * warps.m) !== 0 || tile.n % (16 * warps.n) !== 0 || tile.k % 16 !== 0)
     complain(
       `a tile of ${tile.m}x${tile.n}x${tile.k} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`,
+    );
+  if (deepestStep % tile.k !== 0)
+    complain(`steps of ${tile.k} of k: parts of k are whole steps of 16, 32 or 64`);
+  if (!isPowerOfTwo(segments) || !isPowerOfTwo(splits))
+    complain(
+      `${segments} segments, ${splits} splits: sums of parts are added pairwise, so both are powers of two`,
     );
   const c = contractionOf(kernel);
   if (!c || !multiplies16Bit(c)) {

@@ -5,7 +5,7 @@
 import { indicesOf } from '../ir/affine.ts';
 import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
 import type { MmaSchedule } from '../ir/kernel.ts';
-import { contractionStaging, mmaSharedBytes, sharesRows } from '../ir/mma.ts';
+import { contractionStaging, mmaSharedBytes, partDepth, partsOf, sharesRows } from '../ir/mma.ts';
 import { scratchOperands } from '../ir/scratch.ts';
 import type { Target } from '../ir/target.ts';
 import { maxOperands } from '../ir/verify.ts';
@@ -167,7 +167,7 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number, targe
   const { units } = target;
   const k = volume(c.k);
   const tiles = Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
-  const steps = Math.ceil(k / (tile.k * segments * splits));
+  const steps = Math.ceil(Math.min(k, partDepth(k, partsOf(s))) / tile.k);
 
   // What one step, of all segments, takes of the multiprocessor.
   const staging = (o: Operand, side: number): number => {

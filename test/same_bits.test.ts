@@ -131,7 +131,7 @@ const subjects: { readonly [name: string]: Subject } = {
     () => matmulKernel(1, 1, 72, 520, true, 'f16'),
     mma(32, 16, 32, 1, 3, 1, 4),
   ),
-  'a convolution of two sizes, each tile shared by 3 blocks of 2 segments': kernels(
+  'a convolution of two sizes, each tile shared by 4 blocks of 2 segments': kernels(
     (t) =>
       convKernel({
         channels: 24,
@@ -144,7 +144,7 @@ const subjects: { readonly [name: string]: Subject } = {
         channelsLast: true,
         dtype: 'f16',
       }),
-    mma(32, 48, 16, 1, 3, 2, 3),
+    mma(32, 48, 16, 1, 3, 2, 4),
   ),
   'attention in fp16, of two sizes': kernels((t) =>
     attentionKernel({ heads: 2, queries: 33 + 8 * (t % 2), keys: 80, features: 16, mask: true }),
