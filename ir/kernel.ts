@@ -76,14 +76,45 @@ export interface Store {
  * A typed loop nest. Inputs are only read, outputs only written, each element of an output exactly once.
  * `loc` names the model's nodes it came from.
  */
-export interface Kernel {
+export interface Kernel extends Partial<Schedules> {
   readonly name: string;
   readonly inputs: readonly Buffer[];
   readonly outputs: readonly Buffer[];
   readonly domain: readonly Index[];
   readonly stores: readonly Store[];
-  readonly schedule?: Schedule;
   readonly loc: readonly string[];
+}
+
+/**
+ * How a kernel runs, by the width of its word: one schedule for a word of one slot, and maybe others for wider words. They may differ in
+ * all that the bits do not depend on (verify_schedule.ts).
+ */
+export interface Schedules {
+  readonly schedule: Schedule;
+  /** Ascending. */
+  readonly wider?: readonly WiderSchedule[];
+}
+
+/** For words of `from` slots and more, up to the next one's. */
+export interface WiderSchedule {
+  readonly from: number;
+  readonly schedule: Schedule;
+}
+
+/** A kernel with one schedule, for words of `from` slots and more. */
+export interface KernelVariant {
+  readonly from: number;
+  readonly kernel: Kernel;
+}
+
+/** The kernel as words of each width run it, ascending; the first is from 1. */
+export function kernelVariants(kernel: Kernel): readonly [KernelVariant, ...KernelVariant[]] {
+  if (!kernel.wider) return [{ from: 1, kernel }];
+  const { wider, ...first } = kernel;
+  return [
+    { from: 1, kernel: first },
+    ...wider.map(({ from, schedule }) => ({ from, kernel: { ...first, schedule } })),
+  ];
 }
 
 /** How a kernel runs. Never changes what it computes, but fixes the order of accumulation (so it is in the class). */

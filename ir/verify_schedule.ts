@@ -11,12 +11,14 @@ import type {
   MmaSchedule,
   Schedule,
 } from './kernel.ts';
+import { kernelVariants } from './kernel.ts';
 import {
   attentionSharedBytes,
   attentionStaging,
   contractionStaging,
   deepestStep,
   mmaSharedBytes,
+  partsOf,
   sharesRows,
 } from './mma.ts';
 import type { Say } from './problem.ts';
@@ -30,6 +32,25 @@ const mostSegments = 8;
 
 /** Most blocks that share a tile. The last of them adds up for all, so more would only make it slower. */
 const mostSplits = 32;
+
+/** All schedules of a kernel, and that a tenant's bits do not depend on which of them its word takes. */
+export function verifySchedules(kernel: Kernel, target: Target | undefined, say: Say): void {
+  const { schedule: first, wider = [] } = kernel;
+  if (!first) return;
+  for (const { kernel: variant } of kernelVariants(kernel))
+    verifySchedule(kernel, variant.schedule!, target, say);
+  let before = 1;
+  for (const { from, schedule } of wider) {
+    const complain = (text: string): void => say(kernel, `the schedule from ${from}: ${text}`);
+    if (!(Number.isInteger(from) && from > before))
+      complain(`words that are no wider than ${before}, which the one before is for`);
+    before = from;
+    if (first.skeleton !== 'mma' || schedule.skeleton !== 'mma')
+      complain('only mma schedules may differ by the width of the word');
+    else if (partsOf(schedule) !== partsOf(first))
+      complain(`${partsOf(schedule)} parts of k, ${partsOf(first)} in words of one slot: other bits`);
+  }
+}
 
 export function verifySchedule(
   kernel: Kernel,

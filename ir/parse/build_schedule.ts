@@ -2,8 +2,8 @@
  * @file From the syntax of a schedule to the schedule.
  */
 import { match } from 'ts-pattern';
-import type { Schedule } from '../kernel.ts';
-import type { ScheduleAst } from './ast.ts';
+import type { Schedule, Schedules, WiderSchedule } from '../kernel.ts';
+import type { ScheduleAst, SchedulesAst } from './ast.ts';
 import type { Reader } from './build_types.ts';
 
 /** How many sizes each setting of a skeleton has. */
@@ -18,10 +18,18 @@ const settings = {
 /** Settings that are 1 where they are left out. */
 const optional: ReadonlySet<string> = new Set(['vector', 'splits']);
 
-export function buildSchedule(
-  { skeleton, settings: given }: ScheduleAst,
-  reader: Reader,
-): Schedule | undefined {
+/** Undefined if one of them is none. */
+export function buildSchedules(ast: SchedulesAst, reader: Reader): Schedules | undefined {
+  const schedule = buildSchedule(ast.schedule, reader);
+  const wider = ast.wider.flatMap((w): WiderSchedule[] => {
+    const made = buildSchedule(w.schedule, reader);
+    return made ? [{ from: w.from, schedule: made }] : [];
+  });
+  if (!schedule || wider.length < ast.wider.length) return undefined;
+  return { schedule, ...(wider.length > 0 && { wider }) };
+}
+
+function buildSchedule({ skeleton, settings: given }: ScheduleAst, reader: Reader): Schedule | undefined {
   const name = skeleton.text;
   if (!Object.hasOwn(settings, name)) {
     const known = Object.keys(settings).join(', ');
