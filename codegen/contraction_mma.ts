@@ -4,8 +4,8 @@
  * in memory as it does in registers. Both operands are staged through shared memory, several steps of k deep: while
  * one step is multiplied, later ones are on their way.
  *
- * k may be cut into segments, each summed in order by a group of threads of its own, and these into splits, each summed by a block of its
- * own; their sums are added in order. So the order of every sum is fixed by the schedule alone.
+ * k may be cut into parts, each summed in order by a group of threads (a segment) of a block (a split); their sums are added pairwise. So
+ * the order of every sum is fixed by the number of parts alone (ir/mma.ts).
  */
 import type { Contraction } from '../ir/contraction.ts';
 import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
@@ -13,7 +13,7 @@ import { contractionStaging, sumParts, sumPitch, sumRows } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { offsetInM, openTile } from './contraction_tile.ts';
 import { type Multiplication, multiplicationOf } from './mma_multiply.ts';
-import { leaveSplits, openRange, openSplits, tileNumber } from './mma_splits.ts';
+import { leaveSplits, openPart, openSplits, pairwise, tileNumber } from './mma_splits.ts';
 import { StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
@@ -45,7 +45,7 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   else w.line(`const int thread = (int)threadIdx.x % ${group}, segment = (int)threadIdx.x / ${group};`);
   w.line('const int lane = thread % 32, warp = thread / 32;');
   product.open();
-  openRange(w, schedule);
+  openPart(w, schedule);
   w.line(`float acc[${product.sums.join('][')}][4] = {};`);
   for (const o of operands) {
     w.line('');
@@ -186,7 +186,7 @@ function writeUnits(
     if (!c.epilogueContiguous) w.unflatten('position_m', c.m);
   };
   const sum = (e: string): string =>
-    Array.from({ length: segments }, (_, s) => `shared.sums[${s}][row_n][column${e}]`).join(' + ');
+    pairwise(Array.from({ length: segments }, (_, s) => `shared.sums[${s}][row_n][column${e}]`));
 
   if (vector === 1) {
     w.block(`for (int unit = (int)threadIdx.x; unit < ${units}; unit += ${threads})`, () => {

@@ -7,7 +7,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { InputError } from '../compiler/errors.ts';
-import { type CompiledModel, classesIn } from '../ir/program.ts';
+import { type CompiledModel, classesIn, type Tenant, variantsOf, type Word } from '../ir/program.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor } from '../ir/tensor.ts';
 import { byteSize, type DType, dtypes } from '../ir/types.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
@@ -22,7 +22,7 @@ import { TuningTable } from './tuning.ts';
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
-const formatVersion = 4;
+const formatVersion = 5;
 const headBytes = magic.length + 4 + 4 + 32;
 const blobAlignment = 64;
 
@@ -104,9 +104,10 @@ export async function saveArtefact(
   for (const target of targets) {
     const plan = { tier, tuning: tables.get(target), blocks: new BlockTable(cache.dir, target) };
     // Wide words are planned again when the artefact is loaded, and coalesced ones are what is left where that turns out otherwise.
-    const planned = [...new Set<PlannedKind>(['coalesced', ...kindsOf(kind)])].flatMap(
-      (words) => link(tenants, target, { ...plan, words }).words,
-    );
+    const planned = [...new Set<PlannedKind>(['coalesced', ...kindsOf(kind)])].flatMap((words) => {
+      const { tenants: linked, words: made } = link(tenants, target, { ...plan, words });
+      return [...made, ...ofOtherWidths(linked, made)];
+    });
     const ready = await prepareCode(planned, tenants, target, cache, (p) => onProgress?.({ ...p, target }));
     code[target] = [];
     for (const { key, entry, launch, path: file, image } of ready.code) {
@@ -144,6 +145,18 @@ export async function saveArtefact(
     code: Object.fromEntries(Object.entries(code).map(([target, entries]) => [target, entries.length])),
   };
 }
+
+/** A word for each variant of what these words run: one that is loaded may have another width, and an engine's has any. */
+const ofOtherWidths = (tenants: readonly Tenant[], words: readonly Word[]): Word[] =>
+  words.flatMap(({ tier, slots }) =>
+    slots.flatMap(({ tenant, task }) =>
+      variantsOf(tenants[tenant]!.model.tasks[task]!).map((v) => ({
+        tier,
+        classes: [v.classes[tier]],
+        slots: [],
+      })),
+    ),
+  );
 
 function planIndex(model: CompiledModel, blobs: BlobWriter): ModelPlan {
   const weights = model.weights.map(({ name, offset, tensor }) => ({

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Tier } from '../ir/class.ts';
 import type { Resources } from '../ir/occupancy.ts';
-import type { Task } from '../ir/program.ts';
+import type { Variant } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import { estimateCurve, fitCurve, type Measurement } from '../passes/block_time.ts';
 import type { TaskTime } from '../passes/pack.ts';
@@ -49,7 +49,7 @@ export class BlockTable {
   }
 
   /** What is known of a task's kernel in a tier, or else in the other: their times differ less than either from an estimate. */
-  find({ classes, sizes }: Pick<Task, 'classes' | 'sizes'>, tier: Tier): BlockEntry | undefined {
+  find({ classes, sizes }: Pick<Variant, 'classes' | 'sizes'>, tier: Tier): BlockEntry | undefined {
     const other: Tier = tier === 'generic' ? 'specialised' : 'generic';
     return (
       this.#entries.find(blockKey(classes[tier], sizes)) ??
@@ -66,7 +66,7 @@ export class BlockTable {
     return this.#entries.put(blockKey(classKey, sizes), { format, units: this.units, ...entry });
   }
 
-  timeOf(task: Task, tier: Tier): TaskTime {
+  timeOf(task: Variant, tier: Tier): TaskTime {
     const estimate = estimateCurve(task.work, task.blocks, targetOf(this.target), this.units);
     const entry = this.find(task, tier);
     // On other units, or another grid, it is another curve.

@@ -125,8 +125,14 @@ export class Device {
     const { code, result } = await this.#codeOf(all, tenants, options.onProgress);
     const kernelsLowered = tenants.reduce((n, t) => n + t.model.kernelsLowered, 0);
     const { plan, loaded } = await loadFastest(this.native, plans, code);
-    const program = new Program(this.native, plan, loaded, result, kernelsLowered, () =>
-      this.#programs.delete(program),
+    const program = new Program(
+      this.native,
+      plan,
+      loaded,
+      result,
+      kernelsLowered,
+      async (words) => (await this.#codeOf(words, tenants)).code,
+      () => this.#programs.delete(program),
     );
     this.#programs.add(program);
     return program;
@@ -311,6 +317,8 @@ export class Program {
     loaded: LoadedProgram,
     ready: CodeResult,
     kernelsLowered: number,
+    /** Makes the code of words of its tenants ready that are not its own. */
+    private readonly codeOf: (words: readonly Word[]) => Promise<ReadonlyMap<string, LoadedCode>>,
     private readonly onClose: () => void,
   ) {
     this.#loaded = loaded;
@@ -341,9 +349,14 @@ export class Program {
     return this.#loaded.submit(tenant, inputs);
   }
 
-  /** Device milliseconds of each of `rounds` rounds of all tenants, coalesced or with the same code one tenant after another. */
-  time(mode: TimeMode = 'coalesced', rounds = 10): Promise<number[]> {
-    return this.#loaded.time(rounds, mode === 'coalesced' ? undefined : this.#inTurn());
+  /**
+   * Device milliseconds of each of `rounds` rounds of all tenants, coalesced, or one tenant after another with the same kernels; those that
+   * run otherwise by themselves than in its words are compiled when this is first asked for.
+   */
+  async time(mode: TimeMode = 'coalesced', rounds = 10): Promise<number[]> {
+    if (mode === 'coalesced') return this.#loaded.time(rounds);
+    const words = timeMultiplexed(this.plan.tenants, this.plan.words);
+    return this.#loaded.time(rounds, { words, code: await this.codeOf(words) });
   }
 
   /** Device milliseconds of each word (`plan.words`) by itself, in each of `rounds` rounds of all tenants. */
@@ -388,9 +401,5 @@ export class Program {
   close(): void {
     this.#loaded.close();
     this.onClose();
-  }
-
-  #inTurn(): Word[] {
-    return timeMultiplexed(this.plan.words);
   }
 }

@@ -46,6 +46,6 @@ export function distinctKernels(models: readonly Model[], target: string): Disti
 
 /** A kernel with the schedule that tuning found, or else the default. */
 export function scheduledBy(tuning: Tuning | undefined, kernel: Kernel, target: Target): Kernel {
-  const schedule = tuning?.scheduleOf(kernel);
-  return schedule ? { ...kernel, schedule } : scheduleKernel(kernel, target);
+  const schedules = tuning?.schedulesOf(kernel);
+  return schedules ? { ...kernel, ...schedules } : scheduleKernel(kernel, target);
 }

@@ -6,7 +6,7 @@ import { basename } from 'node:path';
 import { InputError, lowerOnnx } from '../compiler/index.ts';
 import type { KernelClass } from '../ir/class.ts';
 import type { Module } from '../ir/module.ts';
-import { formatSchedule } from '../ir/print.ts';
+import { formatSchedules } from '../ir/print.ts';
 import type { CompiledModel } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import type { TensorType } from '../ir/types.ts';
@@ -154,8 +154,8 @@ export class SourceModel implements Model {
     let variants = this.#compiled.get(target);
     if (!variants) this.#compiled.set(target, (variants = new Map()));
     const module = this.laidOutFor(target);
-    const tuned = module.calls.map(({ kernel }) => tuning?.scheduleOf(kernel));
-    const variant = tuned.map((s) => (s ? formatSchedule(s) : '')).join(';');
+    const tuned = module.calls.map(({ kernel }) => tuning?.schedulesOf(kernel));
+    const variant = tuned.map((s) => (s ? formatSchedules(s) : '')).join(';');
     let compiled = variants.get(variant);
     if (!compiled) {
       const scheduled = scheduleLaidOut(module, target, tuning);
@@ -184,7 +184,7 @@ function layOutModule(module: Module, targetName: string): Module {
 
 function scheduleLaidOut(module: Module, targetName: string, tuning?: Tuning): Module {
   const target = targetOf(targetName);
-  const scheduled = schedule(module, target, (kernel) => tuning?.scheduleOf(kernel));
+  const scheduled = schedule(module, target, (kernel) => tuning?.schedulesOf(kernel));
   const problems = scheduled.calls.flatMap((call) => verifyKernel(call.kernel, target));
   if (problems.length > 0) throw new Error(`the verifier refuses ${module.name}:\n${problems.join('\n')}`);
   return scheduled;

@@ -4,7 +4,15 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import type { KernelClass } from '../ir/class.ts';
-import { codeKey, isChain, type Program, type Tenant, type Word, type WordPlan } from '../ir/program.ts';
+import {
+  codeKey,
+  isChain,
+  type Program,
+  type Tenant,
+  variantsOf,
+  type Word,
+  type WordPlan,
+} from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import { coalesce, type TierChoice } from '../passes/coalesce.ts';
 import { estimatedTimes, type PackOptions, pack } from '../passes/pack.ts';
@@ -124,7 +132,7 @@ export function linkWithKernels(
   const plan = link(tenants, target, options);
   const classes = new Map<string, KernelClass>();
   tenants.forEach(({ model }, n) => {
-    const keys = plan.tenants[n]!.model.tasks.flatMap((t) => Object.values(t.classes));
+    const keys = plan.tenants[n]!.model.tasks.flatMap(variantsOf).flatMap((v) => Object.values(v.classes));
     for (const key of keys) {
       const found = classes.get(key) ?? model.classOf(target, key);
       if (found) classes.set(key, found);

@@ -8,16 +8,16 @@
  */
 import { join } from 'node:path';
 import { classOf, type Tier } from '../ir/class.ts';
-import type { Kernel, Schedule } from '../ir/kernel.ts';
-import { parseSchedule } from '../ir/parse/index.ts';
+import type { Kernel, Schedules } from '../ir/kernel.ts';
+import { parseSchedules } from '../ir/parse/index.ts';
 import { targetOf } from '../ir/target.ts';
-import { verifySchedule } from '../ir/verify_schedule.ts';
+import { verifySchedules } from '../ir/verify_schedule.ts';
 import type { NativeDevice } from '../runtime/native.ts';
 import { cpuIdentity } from '../runtime/toolchain.ts';
 import { type Measured, Measurements } from './measurements.ts';
 
 /** Raised whenever old measurements mean nothing any more. */
-const format = 1;
+const format = 2;
 
 /** What was measured of a kernel at one width. */
 export interface WidthTimes {
@@ -34,22 +34,22 @@ export interface TuningEntry extends Measured {
   /** How many schedules were measured. */
   readonly candidates: number;
   readonly before: string;
-  /** The schedule as the IR's text has it. */
+  /** The schedules as the IR's text has them: of words of one slot, and of wider ones. */
   readonly schedule: string;
   readonly times: readonly WidthTimes[];
 }
 
 /** Where a compiled model's schedules come from, if not from the default. */
 export interface Tuning {
-  /** The schedule of a kernel that has none yet; undefined if the kernel was never tuned. */
-  scheduleOf(kernel: Kernel): Schedule | undefined;
+  /** The schedules of a kernel that has none yet; undefined if the kernel was never tuned. */
+  schedulesOf(kernel: Kernel): Schedules | undefined;
 }
 
 const keys = new WeakMap<Kernel, string>();
 
 /** What a kernel is told by: its text without names and schedule, all sizes constant. */
 export function tuningKey(kernel: Kernel): string {
-  const { schedule: _, ...unscheduled } = kernel;
+  const { schedule: _, wider: __, ...unscheduled } = kernel;
   const key = keys.get(kernel) ?? classOf(unscheduled, 'specialised').key;
   keys.set(kernel, key);
   return key;
@@ -62,7 +62,7 @@ export const tunedDevice = ({ kind, name }: Pick<NativeDevice, 'kind' | 'name'>)
 /** The table of one target. What it has read it remembers, so that all models of a program see one state of the files. */
 export class TuningTable implements Tuning {
   readonly #entries: Measurements<TuningEntry>;
-  readonly #schedules = new Map<string, Schedule | undefined>();
+  readonly #schedules = new Map<string, Schedules | undefined>();
 
   /**
    * @param cacheDir the folder of the code cache.
@@ -76,7 +76,7 @@ export class TuningTable implements Tuning {
     this.#entries = new Measurements(join(cacheDir, 'tuning', target), device, isEntry);
   }
 
-  scheduleOf(kernel: Kernel): Schedule | undefined {
+  schedulesOf(kernel: Kernel): Schedules | undefined {
     const key = tuningKey(kernel);
     if (!this.#schedules.has(key)) this.#schedules.set(key, this.#lawful(kernel, this.find(key)));
     return this.#schedules.get(key);
@@ -93,12 +93,12 @@ export class TuningTable implements Tuning {
     return whole;
   }
 
-  #lawful(kernel: Kernel, entry: TuningEntry | undefined): Schedule | undefined {
-    const schedule = entry && parseSchedule(entry.schedule);
-    if (!schedule) return undefined;
+  #lawful(kernel: Kernel, entry: TuningEntry | undefined): Schedules | undefined {
+    const schedules = entry && parseSchedules(entry.schedule);
+    if (!schedules) return undefined;
     const problems: string[] = [];
-    verifySchedule(kernel, schedule, targetOf(this.target), (_, text) => problems.push(text));
-    return problems.length === 0 ? schedule : undefined;
+    verifySchedules({ ...kernel, ...schedules }, targetOf(this.target), (_, text) => problems.push(text));
+    return problems.length === 0 ? schedules : undefined;
   }
 }
 
@@ -109,7 +109,7 @@ function isEntry(value: unknown): value is TuningEntry {
   return (
     entry.format === format &&
     texts.every((t) => typeof t === 'string') &&
-    parseSchedule(entry.schedule!) !== undefined &&
+    parseSchedules(entry.schedule!) !== undefined &&
     Array.isArray(entry.times) &&
     entry.times.every((t: Partial<WidthTimes>) =>
       [t?.width, t?.before, t?.after].every((n) => typeof n === 'number'),

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import type { Index } from './affine.ts';
 import { attentionOf } from './attention.ts';
 import { contractionOf, hasWholeSteps, type Operand } from './contraction.ts';
-import type { AttentionSchedule, Buffer, Kernel } from './kernel.ts';
+import { type AttentionSchedule, type Buffer, type Kernel, kernelVariants } from './kernel.ts';
 import { formatKernel, indicesOfKernel, namesIn, type Spelling } from './print.ts';
 import { memoised, remapKernel } from './remap.ts';
 import { mapAccesses, vectorIndex } from './vector.ts';
@@ -66,8 +66,9 @@ export interface KernelClass {
   readonly sizes: OpenSizes;
 }
 
-/** The class of a scheduled kernel. */
-export function classOf(kernel: Kernel, tier: Tier): KernelClass {
+/** The class of a kernel under its first schedule. */
+export function classOf(scheduled: Kernel, tier: Tier): KernelClass {
+  const [{ kernel }] = kernelVariants(scheduled);
   const sizes = new OpenSizes(tier);
   const text = `${tier} ${formatKernel(kernel, canonicalSpelling(kernel, sizes))}${facts(kernel)}`;
   return { key: createHash('sha256').update(text).digest('hex'), text, tier, kernel, sizes };

@@ -3,10 +3,10 @@
  * plan that is wrong gives a wrong result. Slots of one word run in any order (a seed picks one), as they may on a device.
  */
 import { interpretKernel } from './interpret.ts';
-import type { CompiledModel, Place, Program, Slot } from './program.ts';
+import { type CompiledModel, type Place, type Program, type Slot, variantIn, type Word } from './program.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor } from './tensor.ts';
 import { elementCount, formatType, sameShape, type TensorType } from './types.ts';
-import { kernelOfTask } from './verify_program.ts';
+import { kernelOf } from './verify_program.ts';
 
 /** Tensors by tenant and name. */
 export type TensorsByTenant = ReadonlyMap<string, ReadonlyMap<string, Tensor>>;
@@ -33,7 +33,7 @@ export function interpretProgram(
   const memories = program.tenants.map(({ name, model }) => load(model, name, inputs.get(name)));
   const order = seed === undefined ? <T>(x: readonly T[]): readonly T[] => x : shuffler(seed);
   for (const word of program.words) {
-    for (const slot of order(word.slots)) runSlot(program, slot, memories[slot.tenant]!);
+    for (const slot of order(word.slots)) runSlot(program, word, slot, memories[slot.tenant]!);
   }
   return new Map(
     program.tenants.map(({ name, model }, n) => [
@@ -67,11 +67,12 @@ function load(model: CompiledModel, tenant: string, inputs: ReadonlyMap<string, 
   return memory;
 }
 
-function runSlot(program: Program, slot: Slot, memory: Memory): void {
+function runSlot(program: Program, word: Word, slot: Slot, memory: Memory): void {
   const task = program.tenants[slot.tenant]!.model.tasks[slot.task]!;
-  const kernel = kernelOfTask(program, task);
+  const variant = variantIn(task, word, slot);
+  const kernel = variant && kernelOf(program, variant);
   if (!kernel) throw new TypeError(`the program has no kernel of task ${slot.task} (${task.name})`);
-  const at = (n: number, type: TensorType): Tensor => tensorAt(memory, task.operands[n]!, type);
+  const at = (n: number, type: TensorType): Tensor => tensorAt(memory, variant.operands[n]!, type);
   const inputs = kernel.inputs.map((b, n) => at(n, b));
   const outputs = kernel.outputs.map((b, n) => at(kernel.inputs.length + n, b));
   interpretKernel(kernel, inputs, { outputs, ...(slot.range && { blocks: slot.range }) });

@@ -76,14 +76,45 @@ export interface Store {
  * A typed loop nest. Inputs are only read, outputs only written, each element of an output exactly once.
  * `loc` names the model's nodes it came from.
  */
-export interface Kernel {
+export interface Kernel extends Partial<Schedules> {
   readonly name: string;
   readonly inputs: readonly Buffer[];
   readonly outputs: readonly Buffer[];
   readonly domain: readonly Index[];
   readonly stores: readonly Store[];
-  readonly schedule?: Schedule;
   readonly loc: readonly string[];
+}
+
+/**
+ * How a kernel runs, by the width of its word: one schedule for a word of one slot, and maybe others for wider words. They may differ in
+ * all that the bits do not depend on (verify_schedule.ts).
+ */
+export interface Schedules {
+  readonly schedule: Schedule;
+  /** Ascending. */
+  readonly wider?: readonly WiderSchedule[];
+}
+
+/** For words of `from` slots and more, up to the next one's. */
+export interface WiderSchedule {
+  readonly from: number;
+  readonly schedule: Schedule;
+}
+
+/** A kernel with one schedule, for words of `from` slots and more. */
+export interface KernelVariant {
+  readonly from: number;
+  readonly kernel: Kernel;
+}
+
+/** The kernel as words of each width run it, ascending; the first is from 1. */
+export function kernelVariants(kernel: Kernel): readonly [KernelVariant, ...KernelVariant[]] {
+  if (!kernel.wider) return [{ from: 1, kernel }];
+  const { wider, ...first } = kernel;
+  return [
+    { from: 1, kernel: first },
+    ...wider.map(({ from, schedule }) => ({ from, kernel: { ...first, schedule } })),
+  ];
 }
 
 /** How a kernel runs. Never changes what it computes, but fixes the order of accumulation (so it is in the class). */
@@ -125,9 +156,9 @@ export interface ContractionSchedule {
 
 /**
  * A contraction of 16-bit floats on tensor cores, in tiles of m by n outputs. k is cut into `segments` ranges, each for a group of threads
- * of its own, and each of these into `splits` parts, each for a block of its own. A part is summed in order from zero, the parts of a
- * segment are added in order, then the segments. A group's warps share out the tile; its operands are staged through shared memory, k at
- * a time, `stages` deep.
+ * of its own, and each of these into `splits` parts, each for a block of its own: both powers of two. A part is summed in order from zero,
+ * and parts are added pairwise, so that the bits depend on the number of parts alone (ir/mma.ts). A group's warps share out the tile; its
+ * operands are staged through shared memory, k at a time, `stages` deep.
  */
 export interface MmaSchedule {
   readonly skeleton: 'mma';

@@ -6,6 +6,22 @@ import type { Attention } from './attention.ts';
 import { type Contraction, hasWholeSteps, type Operand } from './contraction.ts';
 import type { AttentionSchedule, MmaSchedule } from './kernel.ts';
 
+/**
+ * The deepest step of k. Parts of k are whole ones of these, so that they begin and end in the same places whatever the depth of a
+ * schedule's own steps.
+ */
+export const deepestStep = 64;
+
+/**
+ * How many parts k is cut into, each summed by itself; part number `segment * splits + split`. Sums of parts are added pairwise, neighbours
+ * first (a balanced tree), so that their number is all that the bits depend on: not who sums which, nor the tile.
+ */
+export const partsOf = ({ segments, splits }: MmaSchedule): number => segments * splits;
+
+/** Elements of k in a part; the last ones may have fewer, or none. */
+export const partDepth = (k: number, parts: number): number =>
+  Math.ceil(k / (parts * deepestStep)) * deepestStep;
+
 /** How a group of threads brings one step of an operand to shared memory. */
 export interface Staging {
   /** True if a row of the tile is one k with its positions; false if it is one position with a step of k. */

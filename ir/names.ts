@@ -17,6 +17,7 @@ export const keywords = [
   'for',
   'generic',
   'index',
+  'from',
   'inf',
   'input',
   'kernel',

@@ -10,7 +10,7 @@
  */
 import { type Affine, formatAffine, type Index } from './affine.ts';
 import { guardedDims } from './bounds.ts';
-import type { Buffer, Expr, Kernel, Load, Schedule } from './kernel.ts';
+import type { Buffer, Expr, Kernel, Load, Schedule, Schedules } from './kernel.ts';
 import { linearize, type Statement } from './linearize.ts';
 import { quote, symbol, uniqueNames, word } from './names.ts';
 import { roundTo } from './tensor.ts';
@@ -81,7 +81,8 @@ export function formatKernel(kernel: Kernel, spell: Spelling): string {
     bs
       .map((b) => `${spell.buffer(b)}: ${b.dtype}[${b.shape.map((_, d) => spell.dim(b, d)).join(',')}]`)
       .join(', ');
-  const schedule = kernel.schedule ? ` schedule ${formatSchedule(kernel.schedule)}` : '';
+  const { schedule: first, wider } = kernel;
+  const schedule = first ? ` schedule ${formatSchedules({ schedule: first, ...(wider && { wider }) })}` : '';
   return [
     `kernel ${spell.name}(${params(kernel.inputs)}) -> (${params(kernel.outputs)})`,
     `    parallel ${loops(kernel.domain)} {`,
@@ -134,6 +135,10 @@ function shortest(value: number, dtype: DType): string {
   }
   return String(value);
 }
+
+/** `mma(…) from 4 mma(…)`: the schedule of a word of one slot, then those of wider words. */
+export const formatSchedules = ({ schedule, wider = [] }: Schedules): string =>
+  [formatSchedule(schedule), ...wider.map((w) => `from ${w.from} ${formatSchedule(w.schedule)}`)].join(' ');
 
 export function formatSchedule(s: Schedule): string {
   switch (s.skeleton) {

@@ -7,16 +7,27 @@ import { formatData, inlineElements } from './data.ts';
 import { word as bareOrQuoted, quote, symbol, uniqueNames } from './names.ts';
 import { formatLoc, printKernel } from './print.ts';
 import { indented, type PrintOptions } from './print_module.ts';
-import type { CompiledModel, Place, Program, Slot, Task, Word } from './program.ts';
+import {
+  type CompiledModel,
+  type Place,
+  type Program,
+  type Slot,
+  type Task,
+  type Variant,
+  variantIn,
+  variantsOf,
+  type Word,
+} from './program.ts';
 import { formatLaw, rowContract } from './row_contract.ts';
 import { byteSize, formatType } from './types.ts';
 
 export function printProgram(program: Program, { inline = inlineElements }: PrintOptions = {}): string {
   const models = [...new Set(program.tenants.map((t) => t.model))];
   const tier = tiersOf(program, models);
-  const classOfTask = (task: Task): KernelClass => classAt(program, task.classes[tier(task)]);
+  const classesOfTask = (task: Task): KernelClass[] =>
+    variantsOf(task).map((v) => classAt(program, v.classes[tier(task)]));
   const classes = new Set<KernelClass>();
-  for (const model of models) for (const task of model.tasks) classes.add(classOfTask(task));
+  for (const model of models) for (const c of model.tasks.flatMap(classesOfTask)) classes.add(c);
   for (const word of program.words) for (const key of word.classes) classes.add(classAt(program, key));
   const name = uniqueNames((c: KernelClass) => c.kernel.name);
   const classSymbol = (c: KernelClass): string => symbol('@', name(c));
@@ -29,7 +40,7 @@ export function printProgram(program: Program, { inline = inlineElements }: Prin
       const laws = rowContract(c).laws.map((law) => `; ${formatLaw(law, names)}\n`);
       return `class ${classSymbol(c)} ${c.tier}${sizes}\n${laws.join('')}${printKernel(c.kernel)}`;
     }),
-    ...models.map((m, n) => printModel(m, n, inline, classOfTask, classSymbol)),
+    ...models.map((m, n) => printModel(m, n, inline, classesOfTask, classSymbol)),
     program.tenants.map((t) => `tenant ${quote(t.name)} = model ${models.indexOf(t.model)}`).join('\n'),
     ...program.words.map((w, n) => printWord(program, w, n, (key) => classSymbol(classAt(program, key)))),
   ].filter((part) => part !== '');
@@ -61,7 +72,7 @@ function printModel(
   model: CompiledModel,
   number: number,
   inline: number,
-  classOf: (task: Task) => KernelClass,
+  classesOf: (task: Task) => KernelClass[],
   classSymbol: (c: KernelClass) => string,
 ): string {
   const value = (place: Place): string => symbol('%', place.value);
@@ -69,7 +80,7 @@ function printModel(
   const at = (from: number, bytes: number): string => `at ${from}..${from + bytes}`;
   const places = new Map<string, Place>();
   for (const p of [...model.inputs, ...model.outputs]) places.set(p.place.value, p.place);
-  for (const p of model.tasks.flatMap((t) => t.operands)) places.set(p.value, p);
+  for (const p of model.tasks.flatMap(variantsOf).flatMap((v) => v.operands)) places.set(p.value, p);
   const lines = [
     ...model.inputs.map((p) => `input ${quote(p.name)}: ${formatType(p)} = ${value(p.place)}`),
     ...model.outputs.map((p) => `output ${quote(p.name)}: ${formatType(p)} = ${value(p.place)}`),
@@ -81,16 +92,19 @@ function printModel(
       .filter((p) => p.space === 'arena')
       .map((p) => `value ${value(p)} ${at(p.offset, p.bytes)}`),
     ...model.tasks.map((task, n) => {
-      const c = classOf(task);
+      const [c, ...wider] = classesOf(task) as [KernelClass, ...KernelClass[]];
       const sizes = c.tier === 'generic' && task.sizes.length > 0 ? ` sizes (${task.sizes.join(', ')})` : '';
       const inputs = task.operands.slice(0, c.kernel.inputs.length);
       const buffers = c.kernel.inputs.length + c.kernel.outputs.length;
       const outputs = task.operands.slice(c.kernel.inputs.length, buffers);
-      const parts = task.operands.slice(buffers);
-      const scratch = parts.length > 0 ? ` scratch ${values(parts)}` : '';
+      const run = ({ blocks, operands }: Variant, between = ''): string => {
+        const parts = operands.slice(buffers);
+        return `blocks ${blocks}${between}${parts.length > 0 ? ` scratch ${values(parts)}` : ''}`;
+      };
       const loc = task.loc.length > 0 ? ` ${formatLoc(task.loc)}` : '';
-      const run = `blocks ${task.blocks} ${values(inputs)} -> ${values(outputs)}${scratch}`;
-      return `task ${n} ${quote(task.name)} ${classSymbol(c)}${sizes} ${run}${loc}`;
+      const others = (task.wider ?? []).map((w, v) => ` from ${w.from} ${classSymbol(wider[v]!)} ${run(w)}`);
+      const first = run(task, ` ${values(inputs)} -> ${values(outputs)}`);
+      return `task ${n} ${quote(task.name)} ${classSymbol(c)}${sizes} ${first}${others.join('')}${loc}`;
     }),
   ];
   const head = `model ${number} ${quote(model.name)} weights ${model.weightBytes} arena ${model.arenaBytes} {`;
@@ -100,7 +114,7 @@ function printModel(
 function printWord(program: Program, word: Word, n: number, classSymbol: (key: string) => string): string {
   const slot = (s: Slot): string => {
     const tenant = program.tenants[s.tenant]!;
-    const { blocks } = tenant.model.tasks[s.task]!;
+    const { blocks } = variantIn(tenant.model.tasks[s.task]!, word, s)!;
     const range = s.range ? ` range ${s.range.from}..${s.range.to}` : '';
     const kernelClass = classSymbol(word.classes[s.body]!);
     return `  slot ${quote(tenant.name)} task ${s.task} ${kernelClass} blocks ${s.blocks} of ${blocks}${range}`;

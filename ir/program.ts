@@ -21,9 +21,8 @@ export interface Place {
 export const overlap = (a: Place, b: Place): boolean =>
   a.space === b.space && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
 
-/** One kernel of a model, ready to issue. */
-export interface Task {
-  readonly name: string;
+/** One kernel of a model under one of its schedules, ready to issue. */
+export interface Variant {
   /** Keys of the task's class in either tier. */
   readonly classes: { readonly [T in Tier]: string };
   /** The sizes that the generic class leaves open. */
@@ -34,9 +33,36 @@ export interface Task {
   readonly work: Work;
   /** Inputs, outputs, scratch (ir/scratch.ts). */
   readonly operands: readonly Place[];
+}
+
+/** One kernel of a model: as words of one slot run it, and as wider words do if they do so otherwise. */
+export interface Task extends Variant {
+  readonly name: string;
+  /** Ascending. */
+  readonly wider?: readonly WiderVariant[];
   /** The model's nodes it came from. */
   readonly loc: readonly string[];
 }
+
+/** For words of `from` slots and more, up to the next one's. Inputs, outputs and sizes are the task's, and so are the bits. */
+export interface WiderVariant extends Variant {
+  readonly from: number;
+}
+
+/** All variants of a task, ascending by the width they are for. */
+export const variantsOf = (task: Task): readonly Variant[] => [task, ...(task.wider ?? [])];
+
+/** The variant of a task that a word of so many slots should run. */
+export const variantFor = (task: Task, slots: number): Variant =>
+  task.wider?.findLast((w) => w.from <= slots) ?? task;
+
+/** The variant of a task that a slot runs, as the class of its code says; undefined if the task is not of that class. */
+export const variantIn = (task: Task, { tier, classes }: Word, { body }: Slot): Variant | undefined =>
+  variantsOf(task).find((v) => v.classes[tier] === classes[body]);
+
+/** What tasks have in common whose slots may stand in one coalesced word of the tier, however wide it becomes. */
+export const groupKey = (task: Task, tier: Tier): string =>
+  [task.classes[tier], ...(task.wider ?? []).map((w) => `${w.from}:${w.classes[tier]}`)].join(' ');
 
 export interface Port extends TensorType {
   readonly name: string;

@@ -26,7 +26,7 @@ export const scratchOperands = 2;
 /** Floats and counters alike. */
 export const scratchElementBytes = 4;
 
-/** The scratch memory of a scheduled kernel, in the order of its operands; none for most. */
+/** The scratch memory of a kernel under its first schedule, in the order of its operands; none for most. */
 export function scratchOf(kernel: Kernel): Scratch[] {
   const { schedule } = kernel;
   if (schedule?.skeleton !== 'mma' || schedule.splits === 1) return [];

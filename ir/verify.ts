@@ -11,14 +11,22 @@
  */
 import { type Affine, formatAffine, type Index, intervalOf } from './affine.ts';
 import { provedInside, writesEachOnce } from './bounds.ts';
-import type { Expr, Kernel, Load, Op, Reduce, Store } from './kernel.ts';
+import {
+  type Expr,
+  type Kernel,
+  kernelVariants,
+  type Load,
+  type Op,
+  type Reduce,
+  type Store,
+} from './kernel.ts';
 import { combiners, opInfo, takes } from './ops.ts';
 import { collector, type Problem, type Say, textsOf } from './problem.ts';
 import { scratchOf } from './scratch.ts';
 import type { Target } from './target.ts';
 import { roundTo } from './tensor.ts';
 import { type DType, dtypes, elementCount, formatType, maxElements } from './types.ts';
-import { verifySchedule } from './verify_schedule.ts';
+import { verifySchedules } from './verify_schedule.ts';
 import { childrenOf, freeIndices, visitExprs } from './walk.ts';
 
 /** Most buffers of a kernel, scratch memory included: what a slot row holds (codegen/prelude/slot.h). */
@@ -50,14 +58,14 @@ export function kernelProblems(kernel: Kernel, target?: Target): Problem[] {
       verifyExpr(e, say);
     },
   );
-  if (kernel.schedule) verifySchedule(kernel, kernel.schedule, target, say);
+  verifySchedules(kernel, target, say);
   return problems;
 }
 
 function verifyBuffers(kernel: Kernel, say: Say): void {
   const inputs = new Set(kernel.inputs);
   const outputs = new Set(kernel.outputs);
-  const scratch = scratchOf(kernel).length;
+  const scratch = Math.max(...kernelVariants(kernel).map((v) => scratchOf(v.kernel).length));
   const operands = inputs.size + outputs.size + scratch;
   if (operands > maxOperands)
     say(

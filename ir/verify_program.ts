@@ -15,13 +15,22 @@
  */
 import { virtualBlocks } from './blocks.ts';
 import { classOf, memberOf } from './class.ts';
-import type { Kernel } from './kernel.ts';
+import type { Kernel, WiderSchedule } from './kernel.ts';
 import { collector, type Problem, type Say, textsOf } from './problem.ts';
-import { type CompiledModel, overlap, type Place, type Program, type Task } from './program.ts';
+import {
+  type CompiledModel,
+  overlap,
+  type Place,
+  type Program,
+  type Task,
+  type Variant,
+  variantsOf,
+} from './program.ts';
 import { scratchBytes, scratchOf } from './scratch.ts';
 import { type Target, targetOf } from './target.ts';
 import { byteSize, dtypes, elementCount } from './types.ts';
 import { kernelProblems } from './verify.ts';
+import { verifySchedules } from './verify_schedule.ts';
 import { verifyWords } from './verify_words.ts';
 
 /** Alignment of every place, in bytes. */
@@ -62,14 +71,41 @@ function knownTarget(program: Program, say: Say): Target | undefined {
   }
 }
 
-/** The kernel of a task: its class's, at the task's sizes. */
-export function kernelOfTask(program: Program, task: Task): Kernel | undefined {
-  const generic = program.classes.get(task.classes.generic);
-  return generic && memberOf(generic, task.sizes);
+/** The kernel of a variant of a task: its class's, at the task's sizes. */
+export function kernelOf(program: Program, { classes, sizes }: Variant): Kernel | undefined {
+  const generic = program.classes.get(classes.generic);
+  return generic && memberOf(generic, sizes);
 }
 
 function verifyTask(program: Program, task: Task, target: Target | undefined, say: Say): void {
-  const kernel = kernelOfTask(program, task);
+  for (const variant of variantsOf(task)) verifyVariant(program, task, variant, target, say);
+  const { wider } = task;
+  const [first, ...others] = variantsOf(task).map((v) => kernelOf(program, v));
+  if (!wider || !first || others.some((k) => !k)) return;
+  const what = (kernel: Kernel): string => classOf(withoutSchedule(kernel), 'specialised').key;
+  if (others.some((k) => what(k!) !== what(first))) {
+    say(task, 'its variants differ in what they compute');
+    return;
+  }
+  const schedules = others.map((k, n): WiderSchedule => ({ from: wider[n]!.from, schedule: k!.schedule! }));
+  verifySchedules({ ...first, wider: schedules }, target, (_, text) => say(task, text));
+  const buffers = first.inputs.length + first.outputs.length;
+  for (const { from, operands } of wider)
+    if (operands.slice(0, buffers).some((place, n) => place.value !== task.operands[n]?.value))
+      say(task, `its variant from ${from} reads or writes other values`);
+}
+
+const withoutSchedule = ({ schedule: _, wider: __, ...kernel }: Kernel): Kernel => kernel;
+
+function verifyVariant(
+  program: Program,
+  at: Task,
+  task: Variant,
+  target: Target | undefined,
+  sayAt: Say,
+): void {
+  const say = (_: object, text: string): void => sayAt(at, text);
+  const kernel = kernelOf(program, task);
   if (!kernel) {
     say(task, 'the program does not have its kernel class');
     return;
@@ -99,8 +135,8 @@ function verifyTask(program: Program, task: Task, target: Target | undefined, sa
 
 /** What blocks count in is zero when a task begins only if nobody else ever writes there. */
 function verifyKeptZeros(program: Program, { tasks }: CompiledModel, say: Say): void {
-  const uses = tasks.flatMap((task) => {
-    const kernel = kernelOfTask(program, task);
+  const uses = tasks.flatMap(variantsOf).flatMap((task) => {
+    const kernel = kernelOf(program, task);
     const scratch = kernel ? scratchOf(kernel) : [];
     const first = task.operands.length - scratch.length;
     return task.operands.map((place, n) => ({ place, keepsZeros: scratch[n - first]?.keepsZeros ?? false }));
@@ -124,7 +160,10 @@ function verifyMemory(model: CompiledModel, say: Say): void {
   };
   const places = new Map<string, Place>();
   const ports = [...model.inputs, ...model.outputs];
-  for (const place of [...ports.map((p) => p.place), ...model.tasks.flatMap((t) => t.operands)]) {
+  for (const place of [
+    ...ports.map((p) => p.place),
+    ...model.tasks.flatMap(variantsOf).flatMap((v) => v.operands),
+  ]) {
     const known = places.get(place.value);
     if (!known) check(place);
     else if (known.space !== place.space || known.offset !== place.offset || known.bytes !== place.bytes)

@@ -11,11 +11,14 @@ import type {
   MmaSchedule,
   Schedule,
 } from './kernel.ts';
+import { kernelVariants } from './kernel.ts';
 import {
   attentionSharedBytes,
   attentionStaging,
   contractionStaging,
+  deepestStep,
   mmaSharedBytes,
+  partsOf,
   sharesRows,
 } from './mma.ts';
 import type { Say } from './problem.ts';
@@ -24,8 +27,30 @@ import { mostSharedBytes, type Target } from './target.ts';
 import { maxElements } from './types.ts';
 import { mapAccesses, vectorIndex, vectorWidths, widestOf } from './vector.ts';
 
+/** Most groups of threads of a block: each has a barrier of its own besides the block's. */
+const mostSegments = 8;
+
 /** Most blocks that share a tile. The last of them adds up for all, so more would only make it slower. */
 const mostSplits = 32;
+
+/** All schedules of a kernel, and that a tenant's bits do not depend on which of them its word takes. */
+export function verifySchedules(kernel: Kernel, target: Target | undefined, say: Say): void {
+  const { schedule: first, wider = [] } = kernel;
+  if (!first) return;
+  for (const { kernel: variant } of kernelVariants(kernel))
+    verifySchedule(kernel, variant.schedule!, target, say);
+  let before = 1;
+  for (const { from, schedule } of wider) {
+    const complain = (text: string): void => say(kernel, `the schedule from ${from}: ${text}`);
+    if (!(Number.isInteger(from) && from > before))
+      complain(`words that are no wider than ${before}, which the one before is for`);
+    before = from;
+    if (first.skeleton !== 'mma' || schedule.skeleton !== 'mma')
+      complain('only mma schedules may differ by the width of the word');
+    else if (partsOf(schedule) !== partsOf(first))
+      complain(`${partsOf(schedule)} parts of k, ${partsOf(first)} in words of one slot: other bits`);
+  }
+}
 
 export function verifySchedule(
   kernel: Kernel,
@@ -139,11 +164,17 @@ function verifyMma(
   if (target && !target.mma) complain(`${target.name} has no tensor cores`);
   if (group * segments !== threads)
     complain(`${segments} segments of ${group} threads are not ${threads} threads`);
-  if (segments > 14 || stages < 2) complain(`${segments} segments, ${stages} stages`);
+  if (segments > mostSegments || stages < 2) complain(`${segments} segments, ${stages} stages`);
   if (splits > mostSplits) complain(`${splits} splits, at most ${mostSplits} blocks share a tile`);
   verifyShape(schedule, complain);
   if (schedule.instruction === 'wgmma' && target && !target.wgmma)
     complain(`${target.name} has no matrix instructions of warpgroups`);
+  if (deepestStep % tile.k !== 0)
+    complain(`steps of ${tile.k} of k: parts of k are whole steps of 16, 32 or 64`);
+  if (!isPowerOfTwo(segments) || !isPowerOfTwo(splits))
+    complain(
+      `${segments} segments, ${splits} splits: sums of parts are added pairwise, so both are powers of two`,
+    );
   const c = contractionOf(kernel);
   if (!c || !multiplies16Bit(c)) {
     complain('only contractions of two f16 or two bf16 operands run on tensor cores');

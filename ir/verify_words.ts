@@ -2,13 +2,22 @@
  * @file The laws of a program's words (5 to 7 of verify_program.ts): what is issued when, and what it finds in memory.
  */
 import { collector, type Problem, type Say } from './problem.ts';
-import { overlap, type Place, type Program, type Slot, type Task, type Word } from './program.ts';
+import {
+  overlap,
+  type Place,
+  type Program,
+  type Slot,
+  type Variant,
+  variantIn,
+  type Word,
+} from './program.ts';
 
 /** How far a tenant is, and what its arena holds. */
 interface Progress {
-  /** The next task, and how many of its virtual blocks have run. */
+  /** The next task, and how many of its virtual blocks have run, of which variant. */
   task: number;
   blocks: number;
+  begun?: Variant | undefined;
   /** Values that are in their places, whole. */
   readonly held: Map<string, Place>;
   /** Which task wrote over a value. */
@@ -46,11 +55,11 @@ export function verifyWords(program: Program, problems: Problem[]): void {
 function verifySlot(program: Program, word: Word, slot: Slot, say: Say): void {
   const task = program.tenants[slot.tenant]?.model.tasks[slot.task];
   if (!task) return say(slot, `no task ${slot.task} of tenant ${slot.tenant}`);
-  if (word.classes[slot.body] !== task.classes[word.tier])
-    say(slot, `task ${slot.task} (${task.name}) is of another class than the slot`);
-  const { from, to } = slot.range ?? { from: 0, to: task.blocks };
-  if (from < 0 || to > task.blocks || from >= to)
-    say(slot, `range ${from}..${to} of ${task.blocks} virtual blocks`);
+  const variant = variantIn(task, word, slot);
+  if (!variant) return say(slot, `task ${slot.task} (${task.name}) is of another class than the slot`);
+  const { from, to } = slot.range ?? { from: 0, to: variant.blocks };
+  if (from < 0 || to > variant.blocks || from >= to)
+    say(slot, `range ${from}..${to} of ${variant.blocks} virtual blocks`);
   else if (slot.blocks < 1 || slot.blocks > to - from)
     say(slot, `${slot.blocks} blocks for ${to - from} virtual blocks`);
 }
@@ -62,10 +71,12 @@ function verifyOrder(program: Program, word: Word, progress: readonly Progress[]
     const tenant = program.tenants[slot.tenant];
     const task = tenant?.model.tasks[slot.task];
     if (!tenant || !task) continue;
+    // A slot of another class has been told of.
+    const variant = variantIn(task, word, slot) ?? task;
     const mine = progress[slot.tenant]!;
     const name = `task ${slot.task} (${task.name}) of "${tenant.name}"`;
-    const done = advance(mine, slot, task, name, say);
-    const { inputs, outputs, scratch } = operandsOf(program, task);
+    const done = advance(mine, slot, variant, name, say);
+    const { inputs, outputs, scratch } = operandsOf(program, variant);
     for (const place of inputs) {
       if (mine.held.has(place.value) || place.bytes === 0) continue;
       const by = mine.lost.get(place.value);
@@ -109,27 +120,30 @@ function verifyOrder(program: Program, word: Word, progress: readonly Progress[]
 }
 
 /** Notes that a slot runs; true if its task is then complete. */
-function advance(mine: Progress, slot: Slot, task: Task, name: string, say: Say): boolean {
-  const { from, to } = slot.range ?? { from: 0, to: task.blocks };
+function advance(mine: Progress, slot: Slot, variant: Variant, name: string, say: Say): boolean {
+  const { from, to } = slot.range ?? { from: 0, to: variant.blocks };
   if (slot.task !== mine.task) {
     const due = slot.task < mine.task ? 'runs again' : `runs before task ${mine.task} is complete`;
     say(slot, `${name} ${due}`);
     return true;
   }
   if (from !== mine.blocks) say(slot, `${name} goes on at block ${from}, ${mine.blocks} have run`);
-  const complete = to >= task.blocks;
+  if (mine.begun && mine.begun !== variant)
+    say(slot, `${name} goes on under another schedule than it began with`);
+  const complete = to >= variant.blocks;
+  mine.begun = complete ? undefined : variant;
   mine.task = complete ? mine.task + 1 : mine.task;
   mine.blocks = complete ? 0 : to;
   return complete;
 }
 
+/** All variants of a task read and write the same, scratch aside. */
 function operandsOf(
   program: Program,
-  task: Task,
+  { classes, operands }: Variant,
 ): { readonly [K in 'inputs' | 'outputs' | 'scratch']: readonly Place[] } {
-  const { inputs, outputs } = program.classes.get(task.classes.generic)!.kernel;
+  const { inputs, outputs } = program.classes.get(classes.generic)!.kernel;
   const [first, end] = [inputs.length, inputs.length + outputs.length];
-  const { operands } = task;
   return {
     inputs: operands.slice(0, first),
     outputs: operands.slice(first, end),

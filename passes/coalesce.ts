@@ -3,7 +3,7 @@
  * that were compiled apart (from a file, say) coalesce as well as ones compiled together.
  */
 import type { Tier } from '../ir/class.ts';
-import type { Slot, Tenant, Word } from '../ir/program.ts';
+import { groupKey, type Slot, type Task, type Tenant, variantFor, type Word } from '../ir/program.ts';
 
 /**
  * `generic` leaves sizes open in every word, `specialised` in none (so only kernels of equal sizes coalesce). `auto` coalesces over
@@ -29,7 +29,7 @@ export function coalesce(
   for (;;) {
     const waiting = tenants.map((_, t) => t).filter((t) => left(t) > 0);
     if (waiting.length === 0) return words;
-    const keyOf = (t: number): string => tenants[t]!.model.tasks[next[t]!]!.classes[grouping];
+    const keyOf = (t: number): string => groupKey(tenants[t]!.model.tasks[next[t]!]!, grouping);
     const leader = waiting.reduce((best, t) => (left(t) > left(best) ? t : best));
     const members = waiting
       .filter((t) => keyOf(t) === keyOf(leader))
@@ -51,18 +51,32 @@ type Member = Pick<Slot, 'tenant' | 'task'>;
 /** A coalesced word. With `auto` it is specialised if all its slots have one specialised class. */
 function wordOf(tenants: readonly Tenant[], members: readonly Member[], tier: TierChoice): Word {
   const tasks = members.map((m) => tenants[m.tenant]!.model.tasks[m.task]!);
-  const alike = tasks.every((t) => t.classes.specialised === tasks[0]!.classes.specialised);
+  const keyOf = (t: Task): string => groupKey(t, 'specialised');
+  const alike = tasks.every((t) => keyOf(t) === keyOf(tasks[0]!));
   const chosen: Tier = tier === 'auto' ? (alike ? 'specialised' : 'generic') : tier;
+  const variants = tasks.map((t) => variantFor(t, tasks.length));
   return {
     tier: chosen,
-    classes: [tasks[0]!.classes[chosen]],
-    slots: members.map((m, i) => ({ ...m, body: 0, blocks: tasks[i]!.blocks })),
+    classes: [variants[0]!.classes[chosen]],
+    slots: members.map((m, i) => ({ ...m, body: 0, blocks: variants[i]!.blocks })),
   };
 }
 
-/** Time multiplexing: the same kernels on the same code, a word each, one tenant after another. */
-export function timeMultiplexed(words: readonly Word[]): Word[] {
+/**
+ * Time multiplexing: the same kernels, a word each, one tenant after another. Each runs as it does best by itself; a task in slices goes on
+ * as it was cut.
+ */
+export function timeMultiplexed(tenants: readonly Tenant[], words: readonly Word[]): Word[] {
+  const alone = (word: Word, slot: Slot): Word => {
+    const task = tenants[slot.tenant]!.model.tasks[slot.task]!;
+    if (!task.wider || slot.range) return { ...word, slots: [slot] };
+    return {
+      ...word,
+      classes: [task.classes[word.tier]],
+      slots: [{ ...slot, body: 0, blocks: task.blocks }],
+    };
+  };
   return words
-    .flatMap((word) => word.slots.map((slot) => ({ ...word, slots: [slot] })))
+    .flatMap((word) => word.slots.map((slot) => alone(word, slot)))
     .sort((a, b) => a.slots[0]!.tenant - b.slots[0]!.tenant || a.slots[0]!.task - b.slots[0]!.task);
 }

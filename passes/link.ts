@@ -4,8 +4,9 @@
  */
 import { virtualBlocks } from '../ir/blocks.ts';
 import { classOf, type KernelClass } from '../ir/class.ts';
+import { kernelVariants } from '../ir/kernel.ts';
 import type { Module } from '../ir/module.ts';
-import type { CompiledModel, Place, Port, Program, Task, Tenant, Word } from '../ir/program.ts';
+import type { CompiledModel, Place, Port, Program, Task, Tenant, WiderVariant, Word } from '../ir/program.ts';
 import { workOf } from '../ir/work.ts';
 import { planMemory } from './plan_memory.ts';
 
@@ -21,18 +22,22 @@ export function compileModule(module: Module, target: string): CompiledModule {
   const classes = new Map<string, KernelClass>();
   const place = (value: string): Place => places.get(value)!;
   const tasks = module.calls.map((call, n): Task => {
-    const generic = classOf(call.kernel, 'generic');
-    const specialised = classOf(call.kernel, 'specialised');
-    for (const c of [generic, specialised]) if (!classes.has(c.key)) classes.set(c.key, c);
-    return {
-      name: call.kernel.name,
-      classes: { generic: generic.key, specialised: specialised.key },
-      sizes: generic.sizes.values,
-      blocks: virtualBlocks(call.kernel),
-      work: workOf(call.kernel),
-      operands: [...[...call.inputs, ...call.outputs].map(place), ...scratch[n]!],
-      loc: call.kernel.loc,
-    };
+    const variants = kernelVariants(call.kernel).map(({ from, kernel }, v): WiderVariant => {
+      const generic = classOf(kernel, 'generic');
+      const specialised = classOf(kernel, 'specialised');
+      for (const c of [generic, specialised]) if (!classes.has(c.key)) classes.set(c.key, c);
+      return {
+        from,
+        classes: { generic: generic.key, specialised: specialised.key },
+        sizes: generic.sizes.values,
+        blocks: virtualBlocks(kernel),
+        work: workOf(kernel),
+        operands: [...[...call.inputs, ...call.outputs].map(place), ...scratch[n]![v]!],
+      };
+    });
+    const [{ from: _, ...first }, ...wider] = variants as [WiderVariant, ...WiderVariant[]];
+    const { name, loc } = call.kernel;
+    return { name, ...first, ...(wider.length > 0 && { wider }), loc };
   });
   const port = (name: string, value: string): Port => ({
     name,

@@ -1,11 +1,12 @@
 /**
  * @file Picks the tile of a contraction on tensor cores: estimates every candidate's time on a GPU by counting what a block issues and how
- * many blocks run at once, and takes the least. The estimate looks at the kernel alone, as a tenant's bits depend on the choice.
+ * many blocks run at once, and takes the least, for words of each width. The estimate looks at the kernel alone, as a tenant's bits depend
+ * on the choice.
  */
 import { indicesOf } from '../ir/affine.ts';
 import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
-import type { MmaSchedule } from '../ir/kernel.ts';
-import { contractionStaging, mmaSharedBytes, sharesRows } from '../ir/mma.ts';
+import type { MmaSchedule, Schedule, Schedules, WiderSchedule } from '../ir/kernel.ts';
+import { contractionStaging, mmaSharedBytes, partDepth, partsOf, sharesRows } from '../ir/mma.ts';
 import { scratchOperands } from '../ir/scratch.ts';
 import type { Target } from '../ir/target.ts';
 import { maxOperands } from '../ir/verify.ts';
@@ -120,20 +121,62 @@ export function usesMma(c: Contraction, target: Target): boolean {
  */
 const doubt = 1.15;
 
+/** Widths from which a word may have a schedule of its own. */
+const widthSteps = [1, 4, 8, 32];
+
+/** What the schedule of a wider word gains over that of narrower ones is at least this part; less is not worth a class of its own. */
+export const leastWidthGain = 0.03;
+
 /**
- * The schedule that is estimated to take the least time at all widths together. Times count, not ratios, so a wide word counts more: blocks
- * share a tile where what a tenant alone gains by it, with multiprocessors that else were idle, is more than what eight of them lose by
- * exchanging sums, if they lose at all. (Smaller tiles are the other way to occupy a GPU, and read more for each product.)
+ * The schedules that are estimated to take the least time: one number of parts of k, as the bits depend on it, and for each width the best
+ * schedule of so many parts. Of numbers of parts the one with the least time at all `widths` together; times count, not ratios, so a wide
+ * word counts more.
  */
-export function mmaSchedule(c: Contraction, target: Target): MmaSchedule {
-  let best: MmaSchedule | undefined;
-  let least = Number.POSITIVE_INFINITY;
-  for (const s of mmaCandidates(c, target)) {
-    const sum = widths.reduce((total, width) => total + estimateMma(c, s, width, target), 0);
-    const time = s.splits > 1 ? sum * doubt : sum;
-    if (time < least) [best, least] = [s, time];
+export function mmaSchedules(c: Contraction, target: Target): Schedules {
+  const time = (s: MmaSchedule, width: number): number =>
+    estimateMma(c, s, width, target) * (s.splits > 1 ? doubt : 1);
+  const byParts = new Map<number, Map<number, Timed<MmaSchedule>>>();
+  for (const schedule of mmaCandidates(c, target)) {
+    const parts = partsOf(schedule);
+    let best = byParts.get(parts);
+    if (!best) byParts.set(parts, (best = new Map()));
+    for (const width of widthSteps) {
+      const estimated = time(schedule, width);
+      if (estimated < (best.get(width)?.time ?? Number.POSITIVE_INFINITY))
+        best.set(width, { schedule, time: estimated });
+    }
   }
-  return best!;
+  const together = (best: ReadonlyMap<number, Timed<MmaSchedule>>): number =>
+    widths.reduce((sum, width) => sum + best.get(width)!.time, 0);
+  const least = [...byParts.values()].reduce((a, b) => (together(b) < together(a) ? b : a));
+  return schedulesByWidth(
+    widthSteps.map((width) => ({ width, best: least.get(width)!.schedule })),
+    time,
+  );
+}
+
+interface Timed<S extends Schedule> {
+  readonly schedule: S;
+  readonly time: number;
+}
+
+/**
+ * Schedules of a kernel from the best of each width, ascending from 1: those that gain too little over the one before are left out.
+ * @param time of a schedule in words of a width.
+ */
+export function schedulesByWidth<S extends Schedule>(
+  best: readonly { readonly width: number; readonly best: S }[],
+  time: (schedule: S, width: number) => number,
+): Schedules {
+  const [first, ...others] = best as [(typeof best)[number], ...(typeof best)[number][]];
+  const wider: WiderSchedule[] = [];
+  let before = first.best;
+  for (const { width: from, best: schedule } of others) {
+    if (time(schedule, from) > (1 - leastWidthGain) * time(before, from)) continue;
+    wider.push({ from, schedule });
+    before = schedule;
+  }
+  return { schedule: first.best, ...(wider.length > 0 && { wider }) };
 }
 
 /** More elements than this cost a thread too many registers, and its loads come one after another. */
@@ -193,7 +236,7 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number, targe
   const { units } = target;
   const k = volume(c.k);
   const tiles = Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
-  const steps = Math.ceil(k / (tile.k * segments * splits));
+  const steps = Math.ceil(Math.min(k, partDepth(k, partsOf(s))) / tile.k);
 
   // What one step, of all segments, takes of the multiprocessor.
   const staging = (o: Operand, side: number): number => {

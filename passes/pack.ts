@@ -3,11 +3,21 @@
  * the tenant with the longest chain left leads, with all whose next task is of its class, as in the coalesce pass; then other groups join
  * its word, those with more left first, as long as a word less saves more than the slots cost each other. A task that is longer than
  * the leader's is cut by block range to what fits beside it, and goes on in the next words. Which block computes what stays the same,
- * so the bits do.
+ * so the bits do. A task runs under the schedule for as many slots as its word has, of whatever classes: they tell better how full the device
+ * is than those of its own class. What is left of one that was cut goes on under the schedule that it began with.
  */
 import type { Tier } from '../ir/class.ts';
 import { most, type Resources } from '../ir/occupancy.ts';
-import type { Slot, Task, Tenant, Word } from '../ir/program.ts';
+import {
+  groupKey,
+  type Slot,
+  type Task,
+  type Tenant,
+  type Variant,
+  variantFor,
+  variantsOf,
+  type Word,
+} from '../ir/program.ts';
 import type { Target } from '../ir/target.ts';
 import { type BlockCurve, estimateCurve, timeOn } from './block_time.ts';
 import type { TierChoice } from './coalesce.ts';
@@ -25,7 +35,7 @@ export interface TaskTime {
 /** Where nothing is measured. */
 export const estimatedTimes =
   (target: Target, units: number) =>
-  ({ work, blocks }: Task): TaskTime => ({
+  ({ work, blocks }: Variant): TaskTime => ({
     curve: estimateCurve(work, blocks, target, units),
     resources: work,
     measured: false,
@@ -36,7 +46,7 @@ export interface PackOptions {
   readonly target: Target;
   /** Multiprocessors, or threads. */
   readonly units: number;
-  readonly timeOf: (task: Task, tier: Tier) => TaskTime;
+  readonly timeOf: (variant: Variant, tier: Tier) => TaskTime;
   /** Most slots of a word. */
   readonly width?: number;
   /** The codes of several classes that can be had. Default: a few that serve most. */
@@ -56,9 +66,21 @@ interface Part {
   readonly tenant: number;
   readonly index: number;
   readonly task: Task;
+  readonly variant: Variant;
   readonly from: number;
   readonly to: number;
 }
+
+/** True if nothing of the task has run, nor is left for later. */
+const isWhole = ({ variant, from, to }: Part): boolean => from === 0 && to === variant.blocks;
+
+/** The parts of a word, each task as it runs in one of so many slots. */
+const inWord = (parts: readonly Part[]): Part[] =>
+  parts.map((part) => {
+    if (!isWhole(part)) return part;
+    const variant = variantFor(part.task, parts.length);
+    return { ...part, variant, to: variant.blocks };
+  });
 
 /** A word that could be issued next. */
 interface Draft extends WordShape {
@@ -108,14 +130,14 @@ function packedOf(packer: Packer): Packed {
 }
 
 function wordOf({ parts, loads, tier, blocks, code: { classes } }: Draft): Word {
-  const slots = parts.map(({ tenant, index, task, from, to }, n) => ({
+  const slots = parts.map(({ tenant, index, variant, from, to }, n) => ({
     round: loads[n]!.curve.round,
     slot: {
       tenant,
       task: index,
-      body: classes.indexOf(task.classes[tier]),
+      body: classes.indexOf(variant.classes[tier]),
       blocks: blocks[n]!,
-      ...(to - from < task.blocks && { range: { from, to } }),
+      ...(to - from < variant.blocks && { range: { from, to } }),
     } satisfies Slot,
   }));
   // Long blocks first, so that what ends last is short.
@@ -130,10 +152,10 @@ const nothing: Resources = { threads: 1, registers: 0, sharedBytes: 0 };
 type Sets = { readonly [T in Tier]: readonly (readonly string[])[] };
 
 class Packer {
-  /** The next task of each tenant, and how many of its virtual blocks have run. */
-  readonly #next: { task: number; done: number }[];
+  /** The next task of each tenant, and how many of its virtual blocks have run under which schedule. */
+  readonly #next: { task: number; done: number; begun?: Variant }[];
   readonly #chains = new Map<Tenant['model'], number[]>();
-  readonly #times = new Map<Task, Map<Tier, TaskTime>>();
+  readonly #times = new Map<Variant, Map<Tier, TaskTime>>();
   readonly #codes: { readonly [T in Tier]: FusedCodes };
   readonly #resources = new Map<string, Resources>();
   readonly #grouping: Tier;
@@ -148,11 +170,11 @@ class Packer {
     const { tier, target } = options;
     this.#grouping = tier === 'specialised' ? 'specialised' : 'generic';
     this.#next = tenants.map(() => ({ task: 0, done: 0 }));
-    for (const task of new Set(tenants.flatMap((t) => t.model.tasks)))
+    for (const variant of new Set(tenants.flatMap((t) => t.model.tasks).flatMap(variantsOf)))
       for (const t of ['generic', 'specialised'] as const) {
-        const { resources } = this.#time(task, t);
-        const before = this.#resources.get(task.classes[t]);
-        this.#resources.set(task.classes[t], before ? most([before, resources]) : resources);
+        const { resources } = this.#time(variant, t);
+        const before = this.#resources.get(variant.classes[t]);
+        this.#resources.set(variant.classes[t], before ? most([before, resources]) : resources);
       }
     // A given code may have classes of other tenants, which say nothing of what it takes.
     this.known = { target, resourcesOf: (key) => this.#resources.get(key) ?? nothing };
@@ -183,12 +205,14 @@ class Packer {
     const left = new Map<number, number>();
     const groups = new Map<string, Part[]>();
     this.tenants.forEach(({ model }, tenant) => {
-      const { task: index, done } = this.#next[tenant]!;
+      const { task: index, done, begun } = this.#next[tenant]!;
       const task = model.tasks[index];
       if (!task) return;
       left.set(tenant, this.#left(tenant));
-      const key = task.classes[this.#grouping];
-      const part = { tenant, index, task, from: done, to: task.blocks };
+      const variant = begun ?? task;
+      // What is left of a task has no choice of schedules any more.
+      const key = begun ? begun.classes[this.#grouping] : groupKey(task, this.#grouping);
+      const part = { tenant, index, task, variant, from: done, to: variant.blocks };
       groups.set(key, [...(groups.get(key) ?? []), part]);
     });
     const byLeft = (a: Part, b: Part): number => left.get(b.tenant)! - left.get(a.tenant)!;
@@ -216,7 +240,7 @@ class Packer {
     };
     const longest = word.milliseconds * (1 + tolerated);
     if (whole.milliseconds > longest) {
-      const cut = this.#cut(word, whole, members);
+      const cut = this.#cut(word, whole);
       const joined = cut && this.#draft([...word.parts, ...cut]);
       // What is left of the task takes less by the work that is done, more or less.
       const found =
@@ -226,26 +250,32 @@ class Packer {
     return gained(whole, this.#draft(members)!.milliseconds);
   }
 
-  /** As many blocks of each part as the device has time for beside a word; undefined if that is next to none of them, or all. */
-  #cut(word: Draft, whole: Draft, members: readonly Part[]): Part[] | undefined {
+  /**
+   * As many blocks of each part that `whole` has more as the device has time for beside a word; undefined if that is next to none of
+   * them, or all.
+   */
+  #cut(word: Draft, whole: Draft): Part[] | undefined {
     // As long as they are on the code that the joined word would run on.
     const own = areaOf(whole.loads.slice(0, word.parts.length));
     const theirs = areaOf(whole.loads.slice(word.parts.length));
     const share = (word.milliseconds - fixedOf(whole.loads) - own) / theirs;
     if (!(share >= leastPiece && share <= 1 - leastPiece)) return undefined;
-    const cut = members.map((p) => ({ ...p, to: p.from + Math.floor((p.to - p.from) * share) }));
+    const cut = whole.parts
+      .slice(word.parts.length)
+      .map((p) => ({ ...p, to: p.from + Math.floor((p.to - p.from) * share) }));
     return cut.every((p) => p.to > p.from) ? cut : undefined;
   }
 
   /** A word of these parts; undefined if there is no code for their classes. */
-  #draft(parts: readonly Part[]): Draft | undefined {
+  #draft(given: readonly Part[]): Draft | undefined {
     const { target, units } = this.options;
+    const parts = inWord(given);
     const tier = this.#tierOf(parts);
-    const classes = [...new Set(parts.map((p) => p.task.classes[tier]))];
+    const classes = [...new Set(parts.map((p) => p.variant.classes[tier]))];
     const code = this.#codes[tier].find(classes);
     if (!code) return undefined;
-    const loads = parts.map(({ task, from, to }): Load => {
-      const { curve } = this.#time(task, tier);
+    const loads = parts.map(({ variant, from, to }): Load => {
+      const { curve } = this.#time(variant, tier);
       const places =
         classes.length > 1 && target.kind === 'cuda'
           ? Math.min(curve.places, units * code.blocksPerUnit)
@@ -260,16 +290,16 @@ class Packer {
     const { tier } = this.options;
     if (tier !== 'auto') return tier;
     const known = new Map<string, string>();
-    for (const { generic, specialised } of parts.map((p) => p.task.classes)) {
+    for (const { generic, specialised } of parts.map((p) => p.variant.classes)) {
       if ((known.get(generic) ?? specialised) !== specialised) return 'generic';
       known.set(generic, specialised);
     }
     return 'specialised';
   }
 
-  #advance({ tenant, task, to }: Part): void {
+  #advance({ tenant, variant, to }: Part): void {
     const next = this.#next[tenant]!;
-    if (to < task.blocks) next.done = to;
+    if (to < variant.blocks) this.#next[tenant] = { task: next.task, done: to, begun: variant };
     else this.#next[tenant] = { task: next.task + 1, done: 0 };
   }
 
@@ -283,20 +313,20 @@ class Packer {
         chain.unshift(chain[0]! + this.#alone(task, task.blocks));
       this.#chains.set(model, chain);
     }
-    const { task: index, done } = this.#next[tenant]!;
-    const task = model.tasks[index]!;
-    return chain[index + 1]! + this.#alone(task, task.blocks - done);
+    const { task: index, done, begun } = this.#next[tenant]!;
+    const variant = begun ?? model.tasks[index]!;
+    return chain[index + 1]! + this.#alone(variant, variant.blocks - done);
   }
 
-  #alone(task: Task, virtual: number): number {
-    return timeOn(this.#time(task, this.#grouping).curve, virtual, virtual);
+  #alone(variant: Variant, virtual: number): number {
+    return timeOn(this.#time(variant, this.#grouping).curve, virtual, virtual);
   }
 
-  #time(task: Task, tier: Tier): TaskTime {
-    let known = this.#times.get(task);
-    if (!known) this.#times.set(task, (known = new Map()));
+  #time(variant: Variant, tier: Tier): TaskTime {
+    let known = this.#times.get(variant);
+    if (!known) this.#times.set(variant, (known = new Map()));
     let time = known.get(tier);
-    if (!time) known.set(tier, (time = this.options.timeOf(task, tier)));
+    if (!time) known.set(tier, (time = this.options.timeOf(variant, tier)));
     return time;
   }
 }

@@ -3,6 +3,7 @@
  * A tenant's kernels run in their order, one a word, so a value lives from the call that makes it to the last that reads it. Scratch
  * memory lives during its call, but for what must stay as the call leaves it, which lives throughout.
  */
+import { kernelVariants } from '../ir/kernel.ts';
 import type { Module } from '../ir/module.ts';
 import type { Place } from '../ir/program.ts';
 import { scratchBytes, scratchOf } from '../ir/scratch.ts';
@@ -14,8 +15,8 @@ const aligned = (bytes: number): number => Math.ceil(bytes / alignment) * alignm
 
 export interface MemoryPlan {
   readonly places: ReadonlyMap<string, Place>;
-  /** Of each call, the places of its scratch memory. */
-  readonly scratch: readonly (readonly Place[])[];
+  /** Of each call, and of each of its kernel's variants, the places of its scratch memory. */
+  readonly scratch: readonly (readonly (readonly Place[])[])[];
   readonly weightBytes: number;
   readonly arenaBytes: number;
 }
@@ -61,12 +62,15 @@ export function planMemory(module: Module): MemoryPlan {
   }));
   const whole = { from: 0, to: module.calls.length };
   const scratch = module.calls.map(({ kernel }, at) =>
-    scratchOf(kernel).map((s) => {
-      const range = s.keepsZeros ? whole : { from: at, to: at };
-      return { name: unusedName(module, `${s.name}.${at}`), range, bytes: scratchBytes(s) };
-    }),
+    kernelVariants(kernel).map(({ from, kernel: variant }) =>
+      scratchOf(variant).map((s) => {
+        const range = s.keepsZeros ? whole : { from: at, to: at };
+        const name = from === 1 ? `${s.name}.${at}` : `${s.name}.${at}.from${from}`;
+        return { name: unusedName(module, name), range, bytes: scratchBytes(s) };
+      }),
+    ),
   );
-  values.push(...scratch.flat());
+  values.push(...scratch.flat(2));
   values.sort((a, b) => b.bytes - a.bytes);
   const placed: { readonly range: LiveRange; readonly offset: number; readonly end: number }[] = [];
   let arenaBytes = 0;
@@ -86,7 +90,7 @@ export function planMemory(module: Module): MemoryPlan {
   }
   return {
     places,
-    scratch: scratch.map((parts) => parts.map(({ name }) => places.get(name)!)),
+    scratch: scratch.map((variants) => variants.map((parts) => parts.map(({ name }) => places.get(name)!))),
     weightBytes,
     arenaBytes,
   };

@@ -4,36 +4,40 @@
  */
 import { attentionOf } from '../ir/attention.ts';
 import { type Contraction, contractionOf, volume } from '../ir/contraction.ts';
-import type { ContractionSchedule, Kernel, MapSchedule, Schedule } from '../ir/kernel.ts';
+import type { ContractionSchedule, Kernel, MapSchedule, Schedule, Schedules } from '../ir/kernel.ts';
 import { linearize } from '../ir/linearize.ts';
 import type { Module } from '../ir/module.ts';
 import type { Target } from '../ir/target.ts';
 import { attentionSchedule } from './attention_tile.ts';
 import { mapVector } from './map_vector.ts';
-import { mmaSchedule, usesMma } from './mma_tile.ts';
+import { mmaSchedules, usesMma } from './mma_tile.ts';
 
 /** Gives every kernel of a module a schedule: the one that `tuned` has for it, else the default. */
 export const schedule = (
   module: Module,
   target: Target,
-  tuned: (kernel: Kernel) => Schedule | undefined = () => undefined,
+  tuned: (kernel: Kernel) => Schedules | undefined = () => undefined,
 ): Module => ({
   ...module,
   calls: module.calls.map((call) => {
     const known = tuned(call.kernel);
-    const kernel = known ? { ...call.kernel, schedule: known } : scheduleKernel(call.kernel, target);
+    const kernel = known ? { ...call.kernel, ...known } : scheduleKernel(call.kernel, target);
     return { ...call, kernel };
   }),
 });
 
 export function scheduleKernel(kernel: Kernel, target: Target): Kernel {
-  return { ...kernel, schedule: chooseSchedule(kernel, target) };
+  return { ...kernel, ...chooseSchedules(kernel, target) };
 }
 
-function chooseSchedule(kernel: Kernel, target: Target): Schedule {
+function chooseSchedules(kernel: Kernel, target: Target): Schedules {
   const contraction = contractionOf(kernel);
+  if (contraction && usesMma(contraction, target)) return mmaSchedules(contraction, target);
+  return { schedule: chooseSchedule(kernel, contraction, target) };
+}
+
+function chooseSchedule(kernel: Kernel, contraction: Contraction | undefined, target: Target): Schedule {
   if (contraction) {
-    if (usesMma(contraction, target)) return mmaSchedule(contraction, target);
     if (contracts(contraction, target)) {
       const [m, n] = [volume(contraction.m), volume(contraction.n)];
       return target.kind === 'host' ? hostTile(n) : cudaTile(m, n, volume(contraction.batch));

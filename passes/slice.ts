@@ -2,13 +2,12 @@
  * @file The slice pass: no slot runs more than so many virtual blocks in one word; the rest comes in words behind it. A word then takes
  * no longer than its slices, so nobody waits longer for the next. Which block computes what stays the same, so the bits do.
  */
-import type { BlockRange, Slot, Tenant, Word } from '../ir/program.ts';
+import { type BlockRange, type Slot, type Tenant, variantIn, type Word } from '../ir/program.ts';
 
 /** Cuts every word's slots into slices of at most `most` virtual blocks. */
 export const slice = (tenants: readonly Tenant[], words: readonly Word[], most: number): Word[] =>
   words.flatMap((word) => {
-    const whole = (slot: Slot): BlockRange =>
-      slot.range ?? { from: 0, to: tenants[slot.tenant]!.model.tasks[slot.task]!.blocks };
+    const whole = (slot: Slot): BlockRange => slot.range ?? { from: 0, to: blocksOf(tenants, word, slot) };
     const longest = Math.max(...word.slots.map((slot) => whole(slot).to - whole(slot).from));
     if (longest <= most) return [word];
     return Array.from({ length: Math.ceil(longest / most) }, (_, n): Word => {
@@ -23,3 +22,6 @@ export const slice = (tenants: readonly Tenant[], words: readonly Word[], most: 
       return { ...word, slots };
     });
   });
+
+const blocksOf = (tenants: readonly Tenant[], word: Word, slot: Slot): number =>
+  variantIn(tenants[slot.tenant]!.model.tasks[slot.task]!, word, slot)!.blocks;

@@ -88,7 +88,7 @@ export class LoadedEngine {
         class: number.get(task.classes.specialised)!,
         blocks: task.blocks,
         blockNanoseconds: Math.max(1, 1e6 * options.blockMilliseconds(task)),
-        operands: program.memory.operandsOf(tenant, task, contract, generic ? task.sizes : []),
+        operands: program.memory.operandsOf(tenant, task.name, task, contract, generic ? task.sizes : []),
         sizes: task.sizes,
       };
     };
@@ -185,7 +185,7 @@ export class LoadedEngine {
         const body = bodyOf(classes, task.classes);
         if (body < 0) continue;
         const isGeneric = classes[body] === task.classes.generic;
-        memory.operandsOf(t, task, launch.contracts[body], isGeneric ? task.sizes : []);
+        memory.operandsOf(t, task.name, task, launch.contracts[body], isGeneric ? task.sizes : []);
       }
     }
   }

@@ -3,7 +3,7 @@
  * that have a request; the blocks of the others are idle.
  */
 
-import { codeKey, type Tenant, type Word, type WordPlan } from '../ir/program.ts';
+import { codeKey, type Tenant, variantIn, type Word, type WordPlan } from '../ir/program.ts';
 import type { RowContract } from '../ir/row_contract.ts';
 import type { BlockTimes, NativeDevice, NativeFunction, NativeProgram, Together } from './native.ts';
 import { LoadedTenants, type Tensors } from './tenants.ts';
@@ -103,13 +103,19 @@ export class LoadedProgram {
     });
   }
 
-  /** Milliseconds of each of `rounds` rounds of all tenants, on whatever the inputs hold; `words` if not the program's own. */
-  async time(rounds: number, words?: readonly Word[]): Promise<number[]> {
+  /**
+   * Milliseconds of each of `rounds` rounds of all tenants, on whatever the inputs hold; of other words, on their own code, if not the
+   * program's.
+   */
+  async time(
+    rounds: number,
+    other?: { readonly words: readonly Word[]; readonly code: ReadonlyMap<string, LoadedCode> },
+  ): Promise<number[]> {
     if (this.#closed) throw new Error('the program is closed');
     const everyone = [...this.tenants.keys()];
     if (!this.#words) return Array<number>(rounds).fill(0);
-    if (!words) return [...(await this.#words.time(everyone, rounds))];
-    const program = this.#assemble({ words });
+    if (!other) return [...(await this.#words.time(everyone, rounds))];
+    const program = this.#assemble(other, other.code);
     try {
       return [...(await program.time(everyone, rounds))];
     } finally {
@@ -208,10 +214,10 @@ export class LoadedProgram {
     this.#pumping = false;
   }
 
-  #assemble({ words, order = 'chain' }: Pick<WordPlan, 'words' | 'order'>): NativeProgram {
+  #assemble({ words, order = 'chain' }: Pick<WordPlan, 'words' | 'order'>, code = this.code): NativeProgram {
     return this.device.createProgram(
       words.map((word) => {
-        const loaded = this.code.get(codeKey(word));
+        const loaded = code.get(codeKey(word));
         if (!loaded) throw new Error(`no code for class ${codeKey(word)}`);
         return {
           code: loaded.code,
@@ -219,15 +225,17 @@ export class LoadedProgram {
           sharedBytes: loaded.launch.sharedBytes,
           slots: word.slots.map((slot) => {
             const task = this.tenants[slot.tenant]!.model.tasks[slot.task]!;
-            const sizes = word.tier === 'generic' ? task.sizes : [];
+            const variant = variantIn(task, word, slot);
+            if (!variant) throw new Error(`task ${task.name} is not of the class of its slot`);
+            const sizes = word.tier === 'generic' ? variant.sizes : [];
             const contract = loaded.launch.contracts[slot.body];
             return {
               tenant: slot.tenant,
               body: slot.body,
               begin: slot.range?.from ?? 0,
-              end: slot.range?.to ?? task.blocks,
+              end: slot.range?.to ?? variant.blocks,
               blocks: slot.blocks,
-              operands: this.memory.operandsOf(slot.tenant, task, contract, sizes),
+              operands: this.memory.operandsOf(slot.tenant, task.name, variant, contract, sizes),
               sizes,
             };
           }),

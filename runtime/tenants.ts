@@ -1,7 +1,7 @@
 /**
  * @file Tenants on a device: each one's weights and arena, and what passes between a request's tensors and them.
  */
-import type { CompiledModel, Place, Port, Task, Tenant } from '../ir/program.ts';
+import type { CompiledModel, Place, Port, Tenant, Variant } from '../ir/program.ts';
 import { breachOf, type RowContract } from '../ir/row_contract.ts';
 import { bytesOf, makeArray, makeTensor, type Tensor, type TypedArray } from '../ir/tensor.ts';
 import { byteSize, elementCount, formatType, sameShape } from '../ir/types.ts';
@@ -43,20 +43,21 @@ export class LoadedTenants {
   }
 
   /**
-   * What a slot row of a task says of operands, checked: a row that breaks its class's contract would let the kernel out of its
+   * What a slot row of a task's variant says of operands, checked: a row that breaks its class's contract would let the kernel out of its
    * buffers. Throws RangeError for one that does.
    */
   operandsOf(
     tenant: number,
-    task: Task,
+    name: string,
+    { operands }: Pick<Variant, 'operands'>,
     contract: RowContract | undefined,
     sizes: readonly number[],
   ): Operand[] {
-    const bytes = task.operands.map((place) => place.bytes);
+    const bytes = operands.map((place) => place.bytes);
     const breach = contract ? breachOf(contract, sizes, bytes) : 'its word has no such class';
     if (breach !== undefined)
-      throw new RangeError(`tenant '${this.all[tenant]!.name}', task ${task.name}: ${breach}`);
-    return task.operands.map((place) => this.operand(tenant, place));
+      throw new RangeError(`tenant '${this.all[tenant]!.name}', task ${name}: ${breach}`);
+    return operands.map((place) => this.operand(tenant, place));
   }
 
   /** Part of a tenant's memory. */

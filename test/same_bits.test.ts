@@ -7,7 +7,7 @@ import { lowerOnnx } from '../compiler/index.ts';
 import { type Precision, SourceModel } from '../driver/model.ts';
 import { linkWithKernels } from '../driver/plan.ts';
 import { type Item, itemProblems } from '../ir/item.ts';
-import type { Kernel, MmaSchedule, Schedule } from '../ir/kernel.ts';
+import type { Kernel, MmaSchedule, Schedule, WiderSchedule } from '../ir/kernel.ts';
 import { isChain, type Program, type Word } from '../ir/program.ts';
 import { randomInput } from '../ir/random.ts';
 import { type Target, targetOf } from '../ir/target.ts';
@@ -37,12 +37,14 @@ const tenantName = (t: number): string => `tenant ${t}`;
 
 /** Each tenant a kernel, scheduled for the target or as given. */
 const kernels =
-  (kernelOf: (t: number) => Kernel, schedule?: Schedule): Subject =>
+  (kernelOf: (t: number) => Kernel, schedule?: Schedule, wider?: readonly WiderSchedule[]): Subject =>
   (tenants, target, tier) => {
     const linked = linkModules(
       tenants.map((t) => {
         const scheduled = scheduleKernel(kernelOf(t), target);
-        const kernel = schedule && target.kind === 'cuda' ? { ...scheduled, schedule } : scheduled;
+        const { wider: _, ...unlike } = scheduled;
+        const forced = { ...unlike, schedule: schedule!, ...(wider && { wider }) };
+        const kernel = schedule && target.kind === 'cuda' ? forced : scheduled;
         return { name: tenantName(t), module: moduleOf(kernel) };
       }),
       target.name,
@@ -132,7 +134,7 @@ const subjects: { readonly [name: string]: Subject } = {
     () => matmulKernel(1, 1, 72, 520, true, 'f16'),
     mma(32, 16, 32, 1, 3, 1, 4),
   ),
-  'a convolution of two sizes, each tile shared by 3 blocks of 2 segments': kernels(
+  'a convolution of two sizes, each tile shared by 4 blocks of 2 segments': kernels(
     (t) =>
       convKernel({
         channels: 24,
@@ -145,7 +147,26 @@ const subjects: { readonly [name: string]: Subject } = {
         channelsLast: true,
         dtype: 'f16',
       }),
-    mma(32, 48, 16, 1, 3, 2, 3),
+    mma(32, 48, 16, 1, 3, 2, 4),
+  ),
+  'a convolution of two sizes, under four schedules by the width of the word': kernels(
+    (t) =>
+      convKernel({
+        channels: 24,
+        outChannels: 40,
+        size: [7 + 2 * (t % 2), 7],
+        kernel: [3, 3],
+        pad: 1,
+        channelsInner: true,
+        channelsLast: true,
+        dtype: 'f16',
+      }),
+    mma(16, 16, 16, 1, 2, 1, 4),
+    [
+      { from: 2, schedule: mma(16, 48, 32, 1, 3, 2, 2) },
+      { from: 3, schedule: mma(32, 32, 64, 2, 2, 1, 4) },
+      { from: 8, schedule: mma(48, 32, 32, 1, 2, 4) },
+    ],
   ),
   'attention in fp16, of two sizes': kernels((t) =>
     attentionKernel({ heads: 2, queries: 33 + 8 * (t % 2), keys: 80, features: 16, mask: true }),

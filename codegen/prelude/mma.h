@@ -98,16 +98,19 @@ __device__ inline void put_fragments(float (&sums)[Rows][Pitch], const float (&a
   for (int i = 0; i < FM; i++) put_fragment<Pitch>(&sums[n + lane / 4][m + i * 8 + lane % 4 * 2], acc[i]);
 }
 
-// The sums of a fragment, of COUNT, as the SPLITS blocks of a tile have left them, added in the order of the splits.
+// The sums of a fragment, of COUNT, as the SPLITS blocks of a tile have left them, added pairwise, neighbours first.
 template <int SPLITS, int THREADS, int COUNT>
 __device__ inline void take_sums(float (&sum)[4], const float* partials, int fragment) {
   float part[SPLITS][4];
 #pragma unroll
   for (int s = 0; s < SPLITS; s++) take_floats(part[s], partials + ((s * COUNT + fragment) * THREADS + (int)threadIdx.x) * 4);
 #pragma unroll
-  for (int s = 1; s < SPLITS; s++) {
+  for (int apart = 1; apart < SPLITS; apart *= 2) {
 #pragma unroll
-    for (int c = 0; c < 4; c++) part[0][c] += part[s][c];
+    for (int s = 0; s < SPLITS; s += 2 * apart) {
+#pragma unroll
+      for (int c = 0; c < 4; c++) part[s][c] += part[s + apart][c];
+    }
   }
 #pragma unroll
   for (int c = 0; c < 4; c++) sum[c] = part[0][c];

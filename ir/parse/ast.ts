@@ -87,6 +87,11 @@ export type StatementAst =
     }
   | { readonly kind: 'yield'; readonly value: Name; readonly span: Span };
 
+export interface SchedulesAst {
+  readonly schedule: ScheduleAst;
+  readonly wider: readonly { readonly from: number; readonly schedule: ScheduleAst }[];
+}
+
 export interface ScheduleAst {
   readonly skeleton: Name;
   readonly settings: readonly { readonly name: Name; readonly sizes: readonly number[] }[];
@@ -99,7 +104,7 @@ export interface KernelAst {
   readonly outputs: readonly TypedName[];
   readonly domain: readonly LoopAst[];
   readonly body: readonly StatementAst[];
-  readonly schedule?: ScheduleAst;
+  readonly schedule?: SchedulesAst;
   readonly loc: readonly string[];
 }
 
@@ -157,9 +162,18 @@ export type ModelItem =
       readonly inputs: readonly Name[];
       readonly outputs: readonly Name[];
       readonly scratch: readonly Name[];
+      readonly wider: readonly WiderAst[];
       readonly loc: readonly string[];
       readonly span: Span;
     };
+
+/** A variant of a task, for words of `from` slots and more. */
+export interface WiderAst {
+  readonly from: number;
+  readonly kernelClass: Name;
+  readonly blocks: Count;
+  readonly scratch: readonly Name[];
+}
 
 export interface SlotAst {
   readonly tenant: Name;

@@ -19,7 +19,7 @@ import type {
   TypedName,
   ValueAst,
 } from './ast.ts';
-import { buildSchedule } from './build_schedule.ts';
+import { buildSchedules } from './build_schedule.ts';
 import { dtypeOf, isOneOf, type Reader, typeOf } from './build_types.ts';
 import type { Span } from './diagnostics.ts';
 
@@ -52,14 +52,14 @@ class KernelBuilder {
     const end = this.#statements(ast.body, scope);
     if (end) this.reader.report(end.span, "'yield' belongs at the end of a reduce");
     for (const [, name] of this.#unused) this.reader.report(name.span, `%${name.text} is never used`);
-    const schedule = ast.schedule && buildSchedule(ast.schedule, this.reader);
+    const schedules = ast.schedule && buildSchedules(ast.schedule, this.reader);
     const kernel: Kernel = {
       name: ast.name.text,
       inputs,
       outputs,
       domain: [...scope.bound.values()],
       stores: this.#stores,
-      ...(schedule && { schedule }),
+      ...schedules,
       loc: ast.loc,
     };
     this.reader.spans.set(kernel, ast.name.span);

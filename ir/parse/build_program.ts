@@ -2,10 +2,22 @@
  * @file From the syntax of a program to the program: names of classes, models, tenants and values become what they stand for.
  */
 import { classOf, type KernelClass, memberOf, openSizeNames, type Tier } from '../class.ts';
-import type { CompiledModel, Place, Port, Program, Slot, Task, Tenant, Weight, Word } from '../program.ts';
+import {
+  type CompiledModel,
+  type Place,
+  type Port,
+  type Program,
+  type Slot,
+  type Task,
+  type Tenant,
+  type Variant,
+  variantsOf,
+  type Weight,
+  type Word,
+} from '../program.ts';
 import { scratchOf } from '../scratch.ts';
 import { workOf } from '../work.ts';
-import type { ModelItem, Name, ProgramAst, ProgramItem, RangeAst, SlotAst } from './ast.ts';
+import type { ModelItem, Name, ProgramAst, ProgramItem, RangeAst, SlotAst, WiderAst } from './ast.ts';
 import { buildKernel } from './build_kernel.ts';
 import { buildData } from './build_module.ts';
 import { type Reader, typeOf } from './build_types.ts';
@@ -53,6 +65,8 @@ class ProgramBuilder {
     if (this.#named.has(name.text)) this.reader.report(name.span, `there is another class @${name.text}`);
     if (!kernel.schedule)
       return this.reader.report(ast.name.span, `the kernel of class @${name.text} has no schedule`);
+    if (kernel.wider)
+      return this.reader.report(ast.name.span, `class @${name.text} is code, which has one schedule`);
     const made = classOf(kernel, tier.text as Tier);
     const names = openSizeNames(made);
     if (sizes && (sizes.length !== names.length || sizes.some((s, n) => s.text !== names[n])))
@@ -126,33 +140,50 @@ class ProgramBuilder {
   }
 
   #task(ast: ModelPart<'task'>, place: (value: Name) => Place): Task | undefined {
-    const operands = [...ast.inputs, ...ast.outputs, ...ast.scratch].map(place);
+    const buffers = [...ast.inputs, ...ast.outputs].map(place);
+    const first = this.#variant(ast, ast, buffers, place);
+    const wider = ast.wider.map((w) => ({ ast: w, variant: this.#variant(ast, w, buffers, place) }));
+    if (!first || wider.some((w) => !w.variant)) return undefined;
+    const task: Task = {
+      name: ast.name.text,
+      ...first,
+      ...(wider.length > 0 && { wider: wider.map((w) => ({ from: w.ast.from, ...w.variant! })) }),
+      loc: ast.loc,
+    };
+    this.reader.spans.set(task, ast.span);
+    return task;
+  }
+
+  /** One variant of a task, which has all but class, blocks and scratch in common with the others. */
+  #variant(
+    task: ModelPart<'task'>,
+    ast: Pick<WiderAst, 'kernelClass' | 'blocks' | 'scratch'>,
+    buffers: readonly Place[],
+    place: (value: Name) => Place,
+  ): Variant | undefined {
+    const scratch = ast.scratch.map(place);
     const own = this.#known(ast.kernelClass);
     if (!own) return undefined;
     const { inputs, outputs } = own.kernel;
     const wrongCount = (what: string, got: number, wanted: number): void => {
       if (got !== wanted)
-        this.reader.report(ast.span, `@${ast.kernelClass.text} has ${wanted} ${what}, the task ${got}`);
+        this.reader.report(task.span, `@${ast.kernelClass.text} has ${wanted} ${what}, the task ${got}`);
     };
-    wrongCount('inputs', ast.inputs.length, inputs.length);
-    wrongCount('outputs', ast.outputs.length, outputs.length);
+    wrongCount('inputs', task.inputs.length, inputs.length);
+    wrongCount('outputs', task.outputs.length, outputs.length);
     wrongCount('scratch operands', ast.scratch.length, scratchOf(own.kernel).length);
-    wrongCount('open sizes', ast.sizes.length, own.sizes.values.length);
-    const kernel = memberOf(own, ast.sizes);
+    wrongCount('open sizes', task.sizes.length, own.sizes.values.length);
+    const kernel = memberOf(own, task.sizes);
     const generic = classOf(kernel, 'generic');
     const specialised = classOf(kernel, 'specialised');
     for (const c of [generic, specialised]) if (!this.#classes.has(c.key)) this.#classes.set(c.key, c);
-    const task: Task = {
-      name: ast.name.text,
+    return {
       classes: { generic: generic.key, specialised: specialised.key, [own.tier]: own.key },
-      sizes: own.tier === 'generic' ? ast.sizes : generic.sizes.values,
+      sizes: own.tier === 'generic' ? task.sizes : generic.sizes.values,
       blocks: ast.blocks.value,
       work: workOf(kernel),
-      operands,
-      loc: ast.loc,
+      operands: [...buffers, ...scratch],
     };
-    this.reader.spans.set(task, ast.span);
-    return task;
   }
 
   #tenant({ name, model }: Item<'tenant'>): void {
@@ -169,13 +200,13 @@ class ProgramBuilder {
       if (c.tier !== tier.text)
         this.reader.report(names[n]!.span, `class @${names[n]!.text} is ${c.tier}, the word ${tier.text}`);
     }
-    const slots = asts.flatMap((s) => this.#slot(s, names) ?? []);
+    const slots = asts.flatMap((s) => this.#slot(s, tier.text as Tier, names) ?? []);
     const word: Word = { tier: tier.text as Tier, classes: classes.map((c) => c.key), slots };
     this.reader.spans.set(word, name.span);
     this.#words.push(word);
   }
 
-  #slot(ast: SlotAst, classes: readonly Name[]): Slot | undefined {
+  #slot(ast: SlotAst, tier: Tier, classes: readonly Name[]): Slot | undefined {
     const tenant = this.#tenants.findIndex((t) => t.name === ast.tenant.text);
     if (tenant < 0) {
       this.reader.report(ast.tenant.span, `the program has no tenant "${ast.tenant.text}"`);
@@ -189,11 +220,11 @@ class ProgramBuilder {
     const body = classes.findIndex((c) => c.text === ast.kernelClass.text);
     if (body < 0)
       this.reader.report(ast.kernelClass.span, `the word does not list class @${ast.kernelClass.text}`);
-    if (ast.of.value !== task.blocks)
-      this.reader.report(
-        ast.of.span,
-        `task ${ast.task.value} has ${task.blocks} blocks, not ${ast.of.value}`,
-      );
+    const key = this.#named.get(ast.kernelClass.text)?.key;
+    // If it is none of the task's, that is for the verifier to say.
+    const { blocks } = variantsOf(task).find((v) => v.classes[tier] === key) ?? task;
+    if (ast.of.value !== blocks)
+      this.reader.report(ast.of.span, `task ${ast.task.value} has ${blocks} blocks, not ${ast.of.value}`);
     const range = ast.range && { from: ast.range.from, to: ast.range.to };
     const slot: Slot = {
       tenant,

@@ -2,8 +2,8 @@
  * @file From the syntax of a schedule to the schedule.
  */
 import { match, P } from 'ts-pattern';
-import type { MmaSchedule, Schedule } from '../kernel.ts';
-import type { ScheduleAst } from './ast.ts';
+import type { MmaSchedule, Schedule, Schedules, WiderSchedule } from '../kernel.ts';
+import type { ScheduleAst, SchedulesAst } from './ast.ts';
 import type { Reader } from './build_types.ts';
 
 const tensorCores = { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1, splits: 1 };
@@ -24,10 +24,18 @@ type Name = Schedule['skeleton'] | MmaSchedule['instruction'];
 /** Settings that are 1 where they are left out. */
 const optional: ReadonlySet<string> = new Set(['vector', 'splits']);
 
-export function buildSchedule(
-  { skeleton, settings: given }: ScheduleAst,
-  reader: Reader,
-): Schedule | undefined {
+/** Undefined if one of them is none. */
+export function buildSchedules(ast: SchedulesAst, reader: Reader): Schedules | undefined {
+  const schedule = buildSchedule(ast.schedule, reader);
+  const wider = ast.wider.flatMap((w): WiderSchedule[] => {
+    const made = buildSchedule(w.schedule, reader);
+    return made ? [{ from: w.from, schedule: made }] : [];
+  });
+  if (!schedule || wider.length < ast.wider.length) return undefined;
+  return { schedule, ...(wider.length > 0 && { wider }) };
+}
+
+function buildSchedule({ skeleton, settings: given }: ScheduleAst, reader: Reader): Schedule | undefined {
   const name = skeleton.text;
   if (!Object.hasOwn(settings, name)) {
     const known = Object.keys(settings).join(', ');

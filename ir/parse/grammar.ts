@@ -13,6 +13,7 @@ import type {
   LoopAst,
   Name,
   ScheduleAst,
+  SchedulesAst,
   StatementAst,
   TypeAst,
   TypedName,
@@ -72,7 +73,7 @@ export class KernelGrammar extends EmbeddedActionsParser {
       this.CONSUME(k.parallel);
       const domain = this.SUBRULE(this.loops);
       const body = this.SUBRULE(this.body);
-      const schedule = this.OPTION(() => this.SUBRULE(this.schedule));
+      const schedule = this.OPTION(() => this.SUBRULE(this.schedules));
       const loc = this.SUBRULE(this.loc);
       return {
         kind: 'kernel',
@@ -353,8 +354,19 @@ export class KernelGrammar extends EmbeddedActionsParser {
     return { text, value, ...(bits !== undefined && { bits }), span: spanOf(token) };
   });
 
-  readonly schedule: Rule<ScheduleAst> = this.RULE('schedule', () => {
+  readonly schedules: Rule<SchedulesAst> = this.RULE('schedules', () => {
     this.CONSUME(k.schedule);
+    const schedule = this.SUBRULE(this.schedule);
+    const wider: SchedulesAst['wider'][number][] = [];
+    this.MANY(() => {
+      this.CONSUME(k.from);
+      const from = this.CONSUME(Integer);
+      wider.push({ from: Number(textOf(from)), schedule: this.SUBRULE2(this.schedule) });
+    });
+    return { schedule, wider };
+  });
+
+  protected readonly schedule: Rule<ScheduleAst> = this.RULE('schedule', () => {
     const skeleton = nameOf(this.CONSUME(Identifier));
     const settings: ScheduleAst['settings'][number][] = [];
     this.CONSUME(p.LeftParen);

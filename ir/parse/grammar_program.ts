@@ -2,7 +2,16 @@
  * @file The grammar of programs, and of files: kernels, modules and programs in any order.
  */
 import type { IToken } from 'chevrotain';
-import type { FileItem, ModelItem, Name, ProgramAst, ProgramItem, RangeAst, SlotAst } from './ast.ts';
+import type {
+  FileItem,
+  ModelItem,
+  Name,
+  ProgramAst,
+  ProgramItem,
+  RangeAst,
+  SlotAst,
+  WiderAst,
+} from './ast.ts';
 import { nameOf, type Rule, spanOf } from './grammar.ts';
 import { ModuleGrammar } from './grammar_module.ts';
 import { Identifier, k, p, Symbol_, Text, Value } from './lexer.ts';
@@ -169,6 +178,8 @@ export class Grammar extends ModuleGrammar {
         this.CONSUME(k.scratch);
         return this.SUBRULE3(this.values);
       }) ?? [];
+    const wider: WiderAst[] = [];
+    this.MANY(() => void wider.push(this.SUBRULE(this.wider)));
     const loc = this.SUBRULE(this.loc);
     return {
       kind: 'task',
@@ -180,9 +191,24 @@ export class Grammar extends ModuleGrammar {
       inputs,
       outputs,
       scratch,
+      wider,
       loc,
       span: spanOf(first),
     };
+  });
+
+  protected readonly wider: Rule<WiderAst> = this.RULE('wider', () => {
+    this.CONSUME(k.from);
+    const from = this.SUBRULE(this.count);
+    const kernelClass = nameOf(this.CONSUME(Symbol_));
+    this.CONSUME(k.blocks);
+    const blocks = this.SUBRULE2(this.count);
+    const scratch =
+      this.OPTION(() => {
+        this.CONSUME(k.scratch);
+        return this.SUBRULE(this.values);
+      }) ?? [];
+    return { from: from?.value, kernelClass, blocks, scratch };
   });
 
   protected readonly word: Rule<ProgramItem> = this.RULE('word', (): ProgramItem => {

@@ -3,13 +3,13 @@
  */
 import type { IRecognitionException, IToken } from 'chevrotain';
 import type { Item } from '../item.ts';
-import type { Kernel, Schedule } from '../kernel.ts';
+import type { Kernel, Schedules } from '../kernel.ts';
 import type { Module } from '../module.ts';
 import type { Program } from '../program.ts';
 import { buildKernel } from './build_kernel.ts';
 import { buildModule } from './build_module.ts';
 import { buildProgram } from './build_program.ts';
-import { buildSchedule } from './build_schedule.ts';
+import { buildSchedules } from './build_schedule.ts';
 import { Reader } from './build_types.ts';
 import { byPlace, type Diagnostic, ParseError, type Span } from './diagnostics.ts';
 import { Grammar } from './grammar_program.ts';
@@ -124,14 +124,14 @@ export function parseProgram(source: string): Program {
   return item.program;
 }
 
-/** Reads a schedule as `formatSchedule` prints it; undefined if the text is none. */
-export function parseSchedule(source: string): Schedule | undefined {
+/** Reads schedules as `formatSchedules` prints them; undefined if the text is none. */
+export function parseSchedules(source: string): Schedules | undefined {
   const { tokens, errors } = lexer.tokenize(`schedule ${source}`);
   grammar ??= new Grammar();
   grammar.input = tokens;
-  const ast = grammar.schedule();
+  const ast = grammar.schedules();
   if (errors.length + grammar.errors.length > 0) return undefined;
   const reader = new Reader();
-  const schedule = buildSchedule(ast, reader);
-  return reader.diagnostics.length > 0 ? undefined : schedule;
+  const schedules = buildSchedules(ast, reader);
+  return reader.diagnostics.length > 0 ? undefined : schedules;
 }

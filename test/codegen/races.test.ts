@@ -101,13 +101,13 @@ const cases: { readonly [name: string]: readonly [Kernel, string] } = {
     mma(long, { tile: { m: 32, n: 32, k: 32 }, warps: { m: 2, n: 2 }, stages: 2, segments: 2 }),
     'mma',
   ],
-  'tensor cores, tiles shared by 3 blocks': [
+  'tensor cores, tiles shared by 4 blocks': [
     mma(long, {
       tile: { m: 32, n: 32, k: 32 },
       warps: { m: 2, n: 1 },
       stages: 2,
       segments: 1,
-      splits: 3,
+      splits: 4,
     }),
     'mma',
   ],
@@ -152,7 +152,7 @@ const cases: { readonly [name: string]: readonly [Kernel, string] } = {
 };
 
 describe('the race detector', () => {
-  const shared = cases['tensor cores, tiles shared by 3 blocks']![0];
+  const shared = cases['tensor cores, tiles shared by 4 blocks']![0];
   const program = oneWord([shared], target.name);
   const inputs = shared.inputs.map((b, i): [string, Tensor] => [b.name, randomTensor(b.dtype, b.shape, i)]);
   const missing: { readonly [what: string]: readonly [text: string, instead: string, found: RegExp] } = {

@@ -32,10 +32,10 @@ const schedule: fc.Arbitrary<MmaSchedule> = fc
   .record({
     m: fc.constantFrom(16, 32),
     n: fc.constantFrom(16, 48),
-    k: fc.constantFrom(16, 32),
+    k: fc.constantFrom(16, 32, 64),
     stages: fc.constantFrom(2, 3),
     segments: fc.constantFrom(1, 2),
-    splits: upTo(3),
+    splits: fc.constantFrom(1, 2, 4),
   })
   .map(({ m, n, k, stages, segments, splits }) => ({
     skeleton: 'mma',

@@ -7,7 +7,7 @@ import { virtualBlocks } from '../../ir/blocks.ts';
 import { provedInside } from '../../ir/bounds.ts';
 import { classOf, type KernelClass, memberOf, openSizeNames } from '../../ir/class.ts';
 import type { Kernel } from '../../ir/kernel.ts';
-import { parseSchedule } from '../../ir/parse/index.ts';
+import { parseSchedules } from '../../ir/parse/index.ts';
 import { breachOf, formatLaw, rowContract } from '../../ir/row_contract.ts';
 import { scratchBytes, scratchOf } from '../../ir/scratch.ts';
 import { hostTarget } from '../../ir/target.ts';
@@ -79,9 +79,7 @@ describe('row contracts', () => {
   it('know the scratch memory of tiles that blocks share, at any size', () => {
     const member = (size: number): Kernel => ({
       ...convKernel({ channels: 64, outChannels: 40, size: [size, size], kernel: [1, 1], dtype: 'f16' }),
-      schedule: parseSchedule(
-        'mma(threads: 64, tile: 32x16x32, warps: 1x1, stages: 2, segments: 2, splits: 4)',
-      )!,
+      ...parseSchedules('mma(threads: 64, tile: 32x16x32, warps: 1x1, stages: 2, segments: 2, splits: 4)')!,
     });
     const contract = rowContract(classOf(member(9), 'generic'));
     for (const size of [9, 16, 17]) {

@@ -25,7 +25,7 @@ const kernel: Kernel = {
     warps: { m: 1, n: 1 },
     stages: 2,
     segments: 1,
-    splits: 3,
+    splits: 4,
   },
 };
 const whole = oneWord([kernel], 'sm_90');
@@ -43,13 +43,13 @@ function withScratch(change: (place: Place, n: number) => Place): Program {
 
 describe('tiles that blocks share', () => {
   it('have as many blocks as share them', () => {
-    expect(virtualBlocks(kernel)).toBe(2 * 2 * 3);
+    expect(virtualBlocks(kernel)).toBe(2 * 2 * 4);
   });
 
-  for (const most of [1, 2, 3, 4, 5, 12])
+  for (const most of [1, 2, 3, 4, 5, 16])
     it(`are whole after slices of ${most} blocks`, () => {
       const words = slice(whole.tenants, whole.words, most);
-      expect(words.length).toBe(Math.ceil(12 / most));
+      expect(words.length).toBe(Math.ceil(16 / most));
       const program = { ...whole, words };
       expect(verifyProgram(program)).toEqual([]);
       const [expected] = interpretKernel(kernel, inputs);

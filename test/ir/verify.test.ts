@@ -62,8 +62,16 @@ describe('the kernel verifier', () => {
       /bytes of shared memory/,
     ],
     'more blocks that share a tile than one should add up for': [
-      { ...halves, schedule: { ...mma, splits: 33 } },
-      /33 splits, at most 32/,
+      { ...halves, schedule: { ...mma, splits: 64 } },
+      /64 splits, at most 32/,
+    ],
+    'parts that are not added pairwise': [
+      { ...halves, schedule: { ...mma, splits: 3 } },
+      /1 segments, 3 splits: .* both are powers of two/,
+    ],
+    'steps that parts are not made of': [
+      { ...halves, schedule: { ...mma, tile: { m: 64, n: 64, k: 48 } } },
+      /steps of 48 of k: .* 16, 32 or 64/,
     ],
     'no block at all': [{ ...halves, schedule: { ...mma, splits: 0 } }, /a size that is not at least 1/],
     'one stage': [{ ...halves, schedule: { ...mma, stages: 1 } }, /1 stages/],

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buffer, load, op } from '../../ir/build.ts';
 import { interpretKernel } from '../../ir/interpret.ts';
 import type { Kernel, Schedule } from '../../ir/kernel.ts';
-import { parseSchedule } from '../../ir/parse/index.ts';
+import { parseSchedules } from '../../ir/parse/index.ts';
 import { formatSchedule } from '../../ir/print.ts';
 import { targetOf } from '../../ir/target.ts';
 import type { Tensor } from '../../ir/tensor.ts';
@@ -41,7 +41,7 @@ describe('candidates', () => {
         expect(new Set(found.map(formatSchedule)).size).toBe(found.length);
         for (const schedule of found) {
           expect(verifyKernel({ ...kernel, schedule }, target)).toEqual([]);
-          expect(parseSchedule(formatSchedule(schedule))).toEqual(schedule);
+          expect(parseSchedules(formatSchedule(schedule))).toEqual({ schedule });
         }
       });
 

@@ -86,7 +86,7 @@ describe('coalesce', () => {
           const tenants = chains.map((c, n) => tenant(`t${n}`, c));
           const words = coalesce(tenants, tier);
           check(tenants, words);
-          const inTurn = timeMultiplexed(words);
+          const inTurn = timeMultiplexed(tenants, words);
           check(tenants, inTurn);
           expect(inTurn.every((w) => w.slots.length === 1)).toBe(true);
         },

@@ -5,7 +5,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Resources } from '../../ir/occupancy.ts';
-import { codeKey, type Task, type Tenant, type Word } from '../../ir/program.ts';
+import { codeKey, type Task, type Tenant, type Variant, type Word } from '../../ir/program.ts';
 import { hostTarget, type Target, targetOf } from '../../ir/target.ts';
 import { coalesce, tiers, timeMultiplexed } from '../../passes/coalesce.ts';
 import { chooseCodes, FusedCodes } from '../../passes/fused_codes.ts';
@@ -42,8 +42,8 @@ function optionsFor(
   units: number,
   more: Partial<PackOptions> = {},
 ): PackOptions {
-  const timeOf = ({ name, work }: Task): TaskTime => ({
-    curve: { fixed, round: kinds[name]!.round, places: units },
+  const timeOf = ({ name, work }: Variant & { readonly name?: string }): TaskTime => ({
+    curve: { fixed, round: kinds[name!]!.round, places: units },
     resources: work,
     measured: true,
   });
@@ -105,7 +105,7 @@ describe('pack', () => {
     };
     const tenants = [tenantOf('p', ['a'], kinds), tenantOf('q', ['b'], kinds)];
     // Two blocks of `a` on a multiprocessor, one with the registers of `b`.
-    const timeOf = ({ name, work }: Task): TaskTime => ({
+    const timeOf = ({ name, work }: Variant & { readonly name?: string }): TaskTime => ({
       curve: { fixed, round: 1, places: name === 'a' ? 264 : 132 },
       resources: work,
       measured: true,
@@ -135,7 +135,7 @@ describe('pack', () => {
     expect(sum(packed.predicted)).toBeCloseTo(6 * (1 + fixed), 6);
     check(tenants, {
       ...packed,
-      words: timeMultiplexed(packed.words),
+      words: timeMultiplexed(tenants, packed.words),
       predicted: [1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
     });
   });

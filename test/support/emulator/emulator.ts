@@ -7,11 +7,18 @@ import { readFileSync } from 'node:fs';
 import { preludeOf } from '../../../codegen/prelude.ts';
 import { emitWord, type WordSource } from '../../../codegen/word.ts';
 import type { TensorsByTenant } from '../../../ir/interpret_program.ts';
-import { type CompiledModel, codeKey, type Place, type Program } from '../../../ir/program.ts';
+import {
+  type CompiledModel,
+  codeKey,
+  type Place,
+  type Program,
+  variantIn,
+  variantsOf,
+} from '../../../ir/program.ts';
 import { scratchOf } from '../../../ir/scratch.ts';
 import { targetOf } from '../../../ir/target.ts';
 import { bytesOf, makeTensor, type Tensor } from '../../../ir/tensor.ts';
-import { kernelOfTask } from '../../../ir/verify_program.ts';
+import { kernelOf } from '../../../ir/verify_program.ts';
 import { CodeCache } from '../../../runtime/cache.ts';
 import { inParallel } from '../../../runtime/parallel.ts';
 import { findHostCompiler, runCompiler } from '../../../runtime/toolchain.ts';
@@ -113,8 +120,8 @@ export class Emulator {
 
 /** Where blocks count, which a round finds zero and leaves so. */
 const zerosOf = (program: Program, model: CompiledModel): Place[] =>
-  model.tasks.flatMap((task) => {
-    const kernel = kernelOfTask(program, task)!;
+  model.tasks.flatMap(variantsOf).flatMap((task) => {
+    const kernel = kernelOf(program, task)!;
     const places = task.operands.slice(kernel.inputs.length + kernel.outputs.length);
     return places.filter((_, n) => scratchOf(kernel)[n]!.keepsZeros);
   });
@@ -141,7 +148,7 @@ function job(
   for (const word of program.words) {
     put(codes.get(codeKey(word))!, word.slots.length);
     for (const slot of word.slots) {
-      const task = program.tenants[slot.tenant]!.model.tasks[slot.task]!;
+      const task = variantIn(program.tenants[slot.tenant]!.model.tasks[slot.task]!, word, slot)!;
       const kernel = program.classes.get(word.classes[slot.body]!)!.kernel;
       put(slot.body, slot.range?.from ?? 0, slot.range?.to ?? task.blocks, slot.blocks, task.operands.length);
       const buffer = ({ space }: Place): number => 2 * slot.tenant + (space === 'weights' ? 0 : 1);
