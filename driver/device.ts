@@ -6,7 +6,7 @@ import { InputError } from '../compiler/errors.ts';
 import type { Tenant, Word } from '../ir/program.ts';
 import { type TierChoice, tiers, timeMultiplexed } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
-import { type EngineCode, type EngineOptions, LoadedEngine } from '../runtime/engine.ts';
+import { type EngineCode, type EngineOptions, LoadedEngine, usableVariants } from '../runtime/engine.ts';
 import { loadNative, type NativeDevice, type NativeFunction, type Together } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram, type RoundResult } from '../runtime/program.ts';
 import type { Tensors } from '../runtime/tenants.ts';
@@ -168,7 +168,7 @@ export class Device {
           // On the host a word is over when its launch is.
           ahead: host ? 1 : 2,
           rounds,
-          blockMilliseconds: (task) => blocks.timeOf(task, 'generic').curve.round,
+          blockMilliseconds: (variant) => blocks.timeOf(variant, 'generic').curve.round,
           launchMilliseconds: host ? 4e-3 : 2e-3,
         },
       );
@@ -283,10 +283,13 @@ export class Device {
 /** What blocks of fused code take, against code of their own, until it has been measured: they may have fewer neighbours. */
 const fusedFactor = 1.05;
 
-/** A word for each class of the tenants' tasks by itself, without slots. */
+/** A word for each class that words of the tenants' tasks may be of, by itself, without slots. */
 function singleWords(tenants: readonly Tenant[], tier: TierChoice = 'generic'): Word[] {
   const grouping = tier === 'specialised' ? 'specialised' : 'generic';
-  const keys = new Set(tenants.flatMap((t) => t.model.tasks.map((task) => task.classes[grouping])));
+  const usable = usableVariants(tenants);
+  const keys = new Set(
+    tenants.flatMap((t) => t.model.tasks.flatMap(usable).map((variant) => variant.classes[grouping])),
+  );
   return [...keys].map((key) => ({ tier: grouping, classes: [key], slots: [] }));
 }
 

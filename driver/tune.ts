@@ -1,14 +1,16 @@
 /**
- * @file The tuner: measures schedules of each distinct kernel of some models on a device and keeps, for each kernel, the one that is best
- * over all the widths asked for. One for all widths, not one for each: it fixes the order of sums, and a tenant's bits must not depend on
- * how many run beside it.
+ * @file The tuner: measures schedules of each distinct kernel of some models on a device and keeps, for each kernel, the best over all the
+ * widths asked for. The order of sums is one for all widths, as a tenant's bits must not depend on how many run beside it; schedules of
+ * tensor cores that add in one order (ir/mma.ts) may be one for each width.
  */
 import { classOf, type Tier } from '../ir/class.ts';
-import type { Schedule } from '../ir/kernel.ts';
-import { formatSchedule } from '../ir/print.ts';
+import { type Kernel, kernelVariants, type Schedule, type Schedules } from '../ir/kernel.ts';
+import { formatSchedule, formatSchedules } from '../ir/print.ts';
 import { targetOf } from '../ir/target.ts';
 import type { Tensor } from '../ir/tensor.ts';
-import { scheduleCandidates, scores } from '../passes/candidates.ts';
+import { scheduleCandidates } from '../passes/candidates.ts';
+import { scheduleKernel } from '../passes/schedule.ts';
+import { byBits, chooseByTime, scheduleFor } from '../passes/schedules_by_width.ts';
 import { CodeCache } from '../runtime/cache.ts';
 import type { NativeDevice } from '../runtime/native.ts';
 import { inParallel } from '../runtime/parallel.ts';
@@ -58,10 +60,10 @@ export interface TuneResult {
   readonly total: number;
 }
 
-/** Schedules that are less than so much better than the default are not worth a class of their own, nor told from chance. */
+/** Schedules that are less than so much better than the defaults are not worth a class of their own, nor told from chance. */
 const leastGain = 0.03;
-/** Candidates within so much of the best after a short look are measured in earnest. */
-const closeEnough = 1.25;
+/** Candidates within so much of the best of a width after a short look are measured in earnest. */
+const closeEnough = 1.15;
 const rounds = { look: 3, earnest: 11 } as const;
 
 /** See `Device.tune`. */
@@ -92,8 +94,9 @@ export async function tuneKernels(
     if (!known) await table.put(key, entry);
     // Of what won also the time on fewer blocks: by that words of unlike kernels are planned.
     const winner = scheduledBy(table, kernel, targetOf(device.target));
-    if (!known || !hasBlockTimes(blocks, winner, tier))
-      await measureKernel({ device, cache, toolchain, tier, blocks }, winner, isConstant);
+    for (const { kernel: variant } of kernelVariants(winner))
+      if (!known || !hasBlockTimes(blocks, variant, tier))
+        await measureKernel({ device, cache, toolchain, tier, blocks }, variant, isConstant);
     const { before, schedule, times, candidates } = entry;
     kernels.push({
       kernel: kernel.name,
@@ -132,38 +135,64 @@ type Tuned = Pick<TuningEntry, 'kernel' | 'tier' | 'candidates' | 'before' | 'sc
 /** Measures one kernel; undefined if the signal came first. */
 async function tuneKernel(work: KernelWork): Promise<Tuned | undefined> {
   const { device, kernel, tier, widths, signal } = work;
-  const schedules = scheduleCandidates(kernel, targetOf(device.target), widths);
-  const { compiled, bad } = await compileAll(work, schedules);
+  const target = targetOf(device.target);
+  const candidates = scheduleCandidates(kernel, target, widths);
+  const { compiled, bad } = await compileAll(work, candidates);
   const [first] = compiled;
   if (signal?.aborted) return undefined;
-  if (!first || first.schedule !== schedules[0])
+  if (!first || first.schedule !== candidates[0])
     throw new Error(`the default schedule of ${kernel.name} does not compile: ${bad[0]?.problem}`);
   const timer = new KernelTimer(device, kernel, work.isConstant, tier, Math.max(...widths));
   try {
     const right = await withoutWrong(timer, compiled, bad);
+    const defaults = defaultsAmong(right, scheduleKernel(kernel, target));
     const look = await timeAll(timer, right, widths, rounds.look, signal);
     if (!look) return undefined;
-    const score = scores(look);
-    const least = Math.min(...score);
-    // The default stays in: what is better must be better than that, measured in the same turns.
-    const close = right.filter((c, n) => c === first || score[n]! <= closeEnough * least);
+    const close = closest(right, look, defaults, widths);
     const times = await timeAll(timer, close, widths, rounds.earnest, signal);
     if (!times) return undefined;
-    const final = scores(times);
-    const best = final.indexOf(Math.min(...final));
-    const chosen = final[best]! <= final[0]! * (1 - leastGain) ? best : 0;
+    const schedules = close.map((c) => c.schedule);
+    const { schedules: chosen, before, after } = chooseByTime(schedules, times, widths, defaults, leastGain);
     return {
       kernel: kernel.name,
       tier,
       candidates: right.length,
-      before: formatSchedule(first.schedule),
-      schedule: formatSchedule(close[chosen]!.schedule),
-      times: widths.map((width, w) => ({ width, before: times[0]![w]!, after: times[chosen]![w]! })),
+      before: formatSchedules(defaults),
+      schedule: formatSchedules(chosen),
+      times: widths.map((width, w) => ({ width, before: before[w]!, after: after[w]! })),
       bad,
     };
   } finally {
     timer.close();
   }
+}
+
+/** The default schedules, without those of wider words that do not work. */
+function defaultsAmong(right: readonly Candidate[], { schedule, wider = [] }: Kernel): Schedules {
+  const works = new Set(right.map((c) => formatSchedule(c.schedule)));
+  const working = wider.filter((w) => works.has(formatSchedule(w.schedule)));
+  return { schedule: schedule!, ...(working.length > 0 && { wider: working }) };
+}
+
+/**
+ * The candidates worth measuring in earnest: the defaults, as what is better must be better than these, measured in the same turns; and of each
+ * order of sums that could win those that could be the best at some width.
+ */
+function closest(
+  candidates: readonly Candidate[],
+  times: readonly (readonly number[])[],
+  defaults: Schedules,
+  widths: readonly number[],
+): Candidate[] {
+  const schedules = candidates.map((c) => c.schedule);
+  const timeOf = new Map(schedules.map((s, n) => [s, times[n]!]));
+  const [first, ...others] = byBits(schedules, times);
+  const kept = new Set(widths.map((width) => formatSchedule(scheduleFor(defaults, width))));
+  for (const group of [first!, ...others.filter((g) => g.score <= closeEnough * first!.score)])
+    for (const s of group.schedules)
+      if (widths.some((_, w) => timeOf.get(s)![w]! <= closeEnough * timeOf.get(group.best[w]!)![w]!))
+        kept.add(formatSchedule(s));
+  return candidates.filter((c) => kept.has(formatSchedule(c.schedule)));
 }
 
 /** Code for all schedules, in their order; those that fail to compile are bad. */

@@ -1,5 +1,5 @@
 /**
- * @file The tuning table: the schedule that was measured to be best for a kernel on a device, a JSON file each in the cache folder:
+ * @file The tuning table: the schedules that were measured to be best for a kernel on a device, a JSON file each in the cache folder:
  *
  *     tuning/<target>/<sha256 of the kernel without its schedule>/<device>.json
  *

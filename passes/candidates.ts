@@ -1,38 +1,50 @@
 /**
  * @file Every schedule of a kernel that is worth measuring: the default first, then what a cost model (bytes, arithmetic, waves of blocks)
- * expects to be fastest. The tuner measures these and keeps one for a kernel, whatever the width: order of accumulation differs between
- * them, and a tenant's bits must not depend on how many run beside it.
+ * expects to be fastest. The tuner measures these and keeps one for a kernel, whatever the width, where they may differ in the order of sums:
+ * a tenant's bits must not depend on how many run beside it. Of tensor cores' it keeps one for each width, all of as many parts of k.
  */
 import { attentionOf } from '../ir/attention.ts';
 import { type Contraction, contractionOf, volume } from '../ir/contraction.ts';
-import type { ContractionSchedule, Kernel, MapSchedule, ReductionSchedule, Schedule } from '../ir/kernel.ts';
+import {
+  type ContractionSchedule,
+  type Kernel,
+  kernelVariants,
+  type MapSchedule,
+  type MmaSchedule,
+  type ReductionSchedule,
+  type Schedule,
+} from '../ir/kernel.ts';
 import { formatSchedule } from '../ir/print.ts';
 import type { Target } from '../ir/target.ts';
 import { vectorWidths } from '../ir/vector.ts';
 import { verifySchedule } from '../ir/verify_schedule.ts';
 import { estimateMma, mmaCandidates, usesMma } from './mma_tile.ts';
 import { contracts, hostWidths, innerWork, scheduleKernel } from './schedule.ts';
+import { byBits } from './schedules_by_width.ts';
 
 /** As many as are measured of a kernel; compiling them is most of what tuning takes. */
 const mostCandidates = 12;
+/** Of tensor cores', which are chosen by width. */
+const mostMmaCandidates = 24;
 
 /** A schedule with the expected time of `width` copies of the kernel side by side, in any unit that is the same for all of its kind. */
 type Estimated<S extends Schedule> = (s: S, width: number) => number;
 
 /**
- * Schedules of a kernel for a target, at most `most` of them, the default first.
+ * Schedules of a kernel for a target, at most `most` of them, the defaults first: that of a word of one slot, and those of wider ones.
  * @param widths tenants of a word for which the schedules should be good; they count alike.
  */
 export function scheduleCandidates(
   kernel: Kernel,
   target: Target,
   widths: readonly number[] = [1, 8],
-  most = mostCandidates,
+  most?: number,
 ): Schedule[] {
-  const { schedule: chosen } = scheduleKernel(kernel, target);
-  const found = new Map([[formatSchedule(chosen!), chosen!]]);
+  const defaults = kernelVariants(scheduleKernel(kernel, target)).map((v) => v.kernel.schedule!);
+  const found = new Map(defaults.map((s) => [formatSchedule(s), s]));
+  const limit = most ?? (defaults[0]!.skeleton === 'mma' ? mostMmaCandidates : mostCandidates);
   for (const s of expected(kernel, target, widths)) {
-    if (found.size >= most) break;
+    if (found.size >= limit) break;
     if (isLawful(kernel, s, target)) found.set(formatSchedule(s), s);
   }
   return [...found.values()];
@@ -49,8 +61,7 @@ function expected(kernel: Kernel, target: Target, widths: readonly number[]): Sc
   const c = contractionOf(kernel);
   if (c && target.kind === 'host' && contracts(c, target))
     return ranked(hostTiles(), (s) => estimateHost(c, s), [1]);
-  if (c && usesMma(c, target))
-    return ranked([...mmaCandidates(c, target)], (s, width) => estimateMma(c, s, width, target), widths);
+  if (c && usesMma(c, target)) return likelyMma(c, target, widths);
   const tiles =
     c && contracts(c, target)
       ? ranked(cudaTiles(c), (s, width) => estimateTile(c, s, width, target), widths).slice(0, 6)
@@ -64,6 +75,31 @@ function expected(kernel: Kernel, target: Target, widths: readonly number[]): Sc
   const reductions = Math.max(reduced, looped) >= 8 ? reductionCandidates(target) : [];
   // One thread a point is worth a try only where a point is little work.
   return [...tiles, ...reductions, ...(reduced + looped < 1024 && tiles.length === 0 ? maps : [])];
+}
+
+/**
+ * Those of tensor cores: in turns over the numbers of parts of k, the more promising first, and of each over the widths, the best of the width
+ * that has not been named.
+ */
+function likelyMma(c: Contraction, target: Target, widths: readonly number[]): MmaSchedule[] {
+  const schedules = [...mmaCandidates(c, target)];
+  const times = new Map(schedules.map((s) => [s, widths.map((width) => estimateMma(c, s, width, target))]));
+  const likely = byBits(schedules, [...times.values()]).slice(0, mostParts);
+  const fastestFirst = (of: readonly MmaSchedule[], w: number): MmaSchedule[] =>
+    [...of].sort((a, b) => times.get(a)![w]! - times.get(b)![w]!);
+  return inTurns(likely.map((group) => inTurns(widths.map((_, w) => fastestFirst(group.schedules, w)))));
+}
+
+/** Numbers of parts of k that are measured. */
+const mostParts = 3;
+
+/** The first of each list, then the second of each, and so on; each item once. */
+function inTurns<T>(lists: readonly (readonly T[])[]): T[] {
+  const longest = Math.max(0, ...lists.map((l) => l.length));
+  const items = Array.from({ length: longest }, (_, n) =>
+    lists.flatMap((l) => (n < l.length ? [l[n]!] : [])),
+  );
+  return [...new Set(items.flat())];
 }
 
 function ranked<S extends Schedule>(

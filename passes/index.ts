@@ -14,6 +14,7 @@ import { fuseAttention } from './fuse_attention.ts';
 import { layOut } from './layout.ts';
 import { linkModules } from './link.ts';
 import { estimatedTimes, pack } from './pack.ts';
+import { packChannels } from './pack_channels.ts';
 import { saturate, saturateKernel } from './saturate.ts';
 import { schedule, scheduleKernel } from './schedule.ts';
 import { slice } from './slice.ts';
@@ -72,6 +73,12 @@ export const passes = {
     doc: 'for tensor cores: make one kernel of a matrix product, a softmax and a matrix product of 16-bit floats',
     kernel: same,
     module: fuseAttention,
+  },
+  'pack-channels': {
+    on: 'modules',
+    doc: 'for tensor cores: give a picture of few channels pixels of 16 bytes, for the first convolution',
+    kernel: same,
+    module: packChannels,
   },
   layout: {
     on: 'modules',

@@ -5,12 +5,13 @@
  */
 import { indicesOf } from '../ir/affine.ts';
 import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
-import type { MmaSchedule, Schedule, Schedules, WiderSchedule } from '../ir/kernel.ts';
+import type { MmaSchedule, Schedule, Schedules } from '../ir/kernel.ts';
 import { contractionStaging, mmaSharedBytes, partDepth, partsOf, sharesRows } from '../ir/mma.ts';
 import { scratchOperands } from '../ir/scratch.ts';
 import type { Target } from '../ir/target.ts';
 import { maxOperands } from '../ir/verify.ts';
 import { loadsIn } from '../ir/walk.ts';
+import { schedulesByWidth } from './schedules_by_width.ts';
 
 /** Tiles, and how a group's warps share them out. */
 const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
@@ -120,9 +121,6 @@ export function usesMma(c: Contraction, target: Target): boolean {
 /** Widths from which a word may have a schedule of its own. */
 const widthSteps = [1, 4, 8, 32];
 
-/** What the schedule of a wider word gains over that of narrower ones is at least this part; less is not worth a class of its own. */
-export const leastWidthGain = 0.03;
-
 /**
  * The schedules that are estimated to take the least time: one number of parts of k, as the bits depend on it, and for each width the best
  * schedule of so many parts. Of numbers of parts the one with the least time at all `widths` together; times count, not ratios, so a wide
@@ -153,25 +151,6 @@ export function mmaSchedules(c: Contraction, target: Target): Schedules {
 interface Timed<S extends Schedule> {
   readonly schedule: S;
   readonly time: number;
-}
-
-/**
- * Schedules of a kernel from the best of each width, ascending from 1: those that gain too little over the one before are left out.
- * @param time of a schedule in words of a width.
- */
-export function schedulesByWidth<S extends Schedule>(
-  best: readonly { readonly width: number; readonly best: S }[],
-  time: (schedule: S, width: number) => number,
-): Schedules {
-  const [first, ...others] = best as [(typeof best)[number], ...(typeof best)[number][]];
-  const wider: WiderSchedule[] = [];
-  let before = first.best;
-  for (const { width: from, best: schedule } of others) {
-    if (time(schedule, from) > (1 - leastWidthGain) * time(before, from)) continue;
-    wider.push({ from, schedule });
-    before = schedule;
-  }
-  return { schedule: first.best, ...(wider.length > 0 && { wider }) };
 }
 
 /** More elements than this cost a thread too many registers, and its loads come one after another. */

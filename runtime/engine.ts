@@ -2,12 +2,13 @@
  * @file The issue engine for loaded tenants: requests go in as tensors at any time, and words come from whatever is ready. What is
  * native about it is behind native.ts; here are the tenants' rows, the queues beyond what it takes, and its codes.
  */
-import type { Task } from '../ir/program.ts';
+import { groupKey, type Task, type Tenant, type Variant, variantsOf } from '../ir/program.ts';
 import type {
   NativeEngine,
   NativeEngineCode,
   NativeEngineStats,
   NativeEngineTask,
+  NativeEngineVariant,
   NativeJournal,
 } from './native.ts';
 import type { LoadedCode, LoadedProgram } from './program.ts';
@@ -22,7 +23,7 @@ export interface EngineOptions {
   /** Whether rounds of the program's own words may be run where all tenants are there all the time. */
   readonly rounds: boolean;
   /** Milliseconds that a virtual block of a task is expected to take, and that a word takes besides. */
-  readonly blockMilliseconds: (task: Task) => number;
+  readonly blockMilliseconds: (variant: Variant) => number;
   readonly launchMilliseconds: number;
 }
 
@@ -46,12 +47,24 @@ function bodyOf(
   return own >= 0 ? own : classes.indexOf(generic);
 }
 
+/** The variants of a task that words can be wide enough for: a tenant has one slot in a word. */
+export function usableVariants(tenants: readonly Tenant[]): (task: Task) => readonly Variant[] {
+  const widest = new Map<string, number>();
+  for (const { model } of tenants)
+    for (const key of new Set(model.tasks.map((t) => groupKey(t, 'generic'))))
+      widest.set(key, (widest.get(key) ?? 0) + 1);
+  return (task) => {
+    const slots = widest.get(groupKey(task, 'generic')) ?? 1;
+    return [task, ...(task.wider ?? []).filter((w) => w.from <= slots)];
+  };
+}
+
 /** A tenant has as many requests at the native engine: one that runs, and one that is next. */
 const underWayAtMost = 2;
 
 export class LoadedEngine {
   readonly #native: NativeEngine;
-  /** Tasks are numbered by their specialised class: the finest that any code goes by. */
+  /** Tasks' variants are numbered by their specialised class: the finest that any code goes by. */
   readonly classes: readonly {
     readonly specialised: string;
     readonly generic: string;
@@ -74,24 +87,39 @@ export class LoadedEngine {
     options: EngineOptions,
   ) {
     const tenants = program.memory.all;
+    const usable = usableVariants(tenants);
     const known = new Map<string, { specialised: string; generic: string; task: Task }>();
     for (const task of tenants.flatMap((t) => t.model.tasks))
-      if (!known.has(task.classes.specialised))
-        known.set(task.classes.specialised, { ...task.classes, task });
+      for (const { classes } of usable(task))
+        if (!known.has(classes.specialised)) known.set(classes.specialised, { ...classes, task });
     this.classes = [...known.values()];
     const number = new Map([...known.keys()].map((key, n) => [key, n]));
+    const groups = new Map<string, number>();
+    const groupOf = (task: Task): number => {
+      const key = groupKey(task, 'generic');
+      if (!groups.has(key)) groups.set(key, groups.size);
+      return groups.get(key)!;
+    };
     const contracts = new Map(codes.flatMap((c) => c.classes.map((key, n) => [key, c.launch.contracts[n]!])));
-    const taskOf = (tenant: number, task: Task): NativeEngineTask => {
-      const generic = contracts.get(task.classes.generic);
-      const contract = generic ?? contracts.get(task.classes.specialised);
+    const variantOf = (tenant: number, task: Task, variant: Variant): NativeEngineVariant => {
+      const generic = contracts.get(variant.classes.generic);
+      const contract = generic ?? contracts.get(variant.classes.specialised);
+      const sizes = generic ? variant.sizes : [];
       return {
-        class: number.get(task.classes.specialised)!,
-        blocks: task.blocks,
-        blockNanoseconds: Math.max(1, 1e6 * options.blockMilliseconds(task)),
-        operands: program.memory.operandsOf(tenant, task.name, task, contract, generic ? task.sizes : []),
-        sizes: task.sizes,
+        class: number.get(variant.classes.specialised)!,
+        blocks: variant.blocks,
+        blockNanoseconds: Math.max(1, 1e6 * options.blockMilliseconds(variant)),
+        operands: program.memory.operandsOf(tenant, task.name, variant, contract, sizes),
+        sizes: variant.sizes,
       };
     };
+    const taskOf = (tenant: number, task: Task): NativeEngineTask => ({
+      ...variantOf(tenant, task, task),
+      group: groupOf(task),
+      wider: usable(task)
+        .slice(1)
+        .map((v, n) => ({ from: task.wider![n]!.from, ...variantOf(tenant, task, v) })),
+    });
     this.codes = codes.map((c) => c.classes);
     this.#waiting = tenants.map(() => []);
     this.#underWay = tenants.map(() => 0);
@@ -181,12 +209,13 @@ export class LoadedEngine {
     const { memory } = this.program;
     const tenants = new Map(memory.all.map(({ model }, t) => [model, t]));
     for (const [model, t] of tenants) {
-      for (const task of model.tasks) {
-        const body = bodyOf(classes, task.classes);
-        if (body < 0) continue;
-        const isGeneric = classes[body] === task.classes.generic;
-        memory.operandsOf(t, task.name, task, launch.contracts[body], isGeneric ? task.sizes : []);
-      }
+      for (const task of model.tasks)
+        for (const variant of variantsOf(task)) {
+          const body = bodyOf(classes, variant.classes);
+          if (body < 0) continue;
+          const isGeneric = classes[body] === variant.classes.generic;
+          memory.operandsOf(t, task.name, variant, launch.contracts[body], isGeneric ? variant.sizes : []);
+        }
     }
   }
 

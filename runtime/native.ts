@@ -95,8 +95,15 @@ export interface NativeProgram {
   close(): void;
 }
 
-/** One of a tenant's tasks, as the issue engine sees it. */
-export interface NativeEngineTask {
+/** One of a tenant's tasks, as the issue engine sees it: as a word with one slot of its group runs it. */
+export interface NativeEngineTask extends NativeEngineVariant {
+  /** Tasks of one group run in one word under the same variant; a number below that of classes. Default: the class. */
+  readonly group?: number;
+  /** For words with more slots of the group, ascending; each up to the next one's. */
+  readonly wider?: readonly (NativeEngineVariant & { readonly from: number })[];
+}
+
+export interface NativeEngineVariant {
   /** Tasks of one class can run on the same body of a code. */
   readonly class: number;
   /** Virtual blocks. */

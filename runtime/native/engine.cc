@@ -20,6 +20,8 @@ constexpr double kGatherNs = 50e3;
 // Requests that must end before rounds are tried again; doubled by each try that came to nothing.
 constexpr unsigned kLeastPatience = 8;
 constexpr unsigned kMostPatience = 4096;
+// How often a word is packed anew as it has fewer slots than its variants are for.
+constexpr unsigned kMostPacks = 3;
 constexpr std::size_t kMostJournal = std::size_t{1} << 16;
 // What a block is taken to need, at least and at most, whatever has been measured.
 constexpr double kLeastBlockNs = 1e-3;
@@ -42,14 +44,17 @@ Engine::Engine(Backend& backend, EngineSpec spec)
   flights_.resize(spec_.ahead + 2);
   issuer_ = backend_.MakeIssuer(static_cast<unsigned>(flights_.size() + places));
   issuer_->SetRows(spec_.rows);
-  unsigned row = 0;
+  block_ns_.resize(spec_.rows.size(), 0);
+  task_of_.resize(spec_.rows.size(), 0);
   for (const EngineTenant& tenant : spec_.tenants) {
-    first_row_.push_back(row);
-    row += static_cast<unsigned>(tenant.tasks.size());
     double cost = 0;
     for (const EngineTask& task : tenant.tasks) {
-      cost += task.block_ns * task.blocks;
-      block_ns_.push_back(task.block_ns);
+      for (const EngineVariant& variant : task.variants) {
+        block_ns_[variant.row] = variant.block_ns;
+        task_of_[variant.row] = static_cast<unsigned>(task_ns_.size());
+      }
+      task_ns_.push_back(task.variants.front().block_ns * task.variants.front().blocks);
+      cost += task_ns_.back();
     }
     cost_ns_.push_back(cost);
     // A round gives each tenant one request, whatever its share.
@@ -79,6 +84,9 @@ Engine::Engine(Backend& backend, EngineSpec spec)
   for (auto* list : {&order_, &copying_, &candidates_, &round_actives_}) list->reserve(places);
   round_tenants_.reserve(tenants);
   ready_.reserve(kMostReady);
+  chosen_.reserve(kMostReady);
+  together_in_.resize(spec_.classes, 0);
+  packed_of_.resize(spec_.classes, 0);
   mail_.reserve(places);
   taken_.reserve(places);
   for (Flight& flight : flights_) flight.ending.reserve(places);
@@ -314,9 +322,10 @@ void Engine::Learn(const Flight& flight, double ns) {
   if (code >= first_codes_) return packer_.SetFactor(code, packer_.codes()[code].factor * factor);
   for (unsigned n = 0; n < flight.word.count; ++n) {
     const unsigned row = flight.rows[n];
-    const double before = std::exchange(block_ns_[row], std::clamp(block_ns_[row] * factor, kLeastBlockNs, kMostBlockNs));
+    block_ns_[row] = std::clamp(block_ns_[row] * factor, kLeastBlockNs, kMostBlockNs);
     // Shares are of the time that requests take, not of what was thought that they would.
-    cost_ns_[spec_.rows[row].tenant] += (block_ns_[row] - before) * spec_.rows[row].end;
+    const double now = block_ns_[row] * spec_.rows[row].end;
+    cost_ns_[spec_.rows[row].tenant] += now - std::exchange(task_ns_[task_of_[row]], now);
   }
 }
 
@@ -346,13 +355,53 @@ void Engine::FindReady(bool begun_only) {
   for (unsigned number : order_) {
     const Active& active = actives_[number];
     if (begun_only && !active.begun()) continue;
-    const unsigned tenant = TenantOf(number);
-    const EngineTask& task = spec_.tenants[tenant].tasks[active.task];
-    const unsigned row = first_row_[tenant] + active.task;
-    ready_.push_back({row, task.kernel_class, active.block, task.blocks, block_ns_[row]});
     candidates_.push_back(number);
+    ready_.push_back({});
     if (ready_.size() == kMostReady) return;
   }
+}
+
+// Which variant each of the ready tasks runs: that for as many slots as its group is thought to have in the word, or, if it was
+// cut, the one that it began with.
+void Engine::ChooseVariants() {
+  chosen_.clear();
+  for (std::size_t i = 0; i < candidates_.size(); ++i) {
+    const Active& active = actives_[candidates_[i]];
+    const EngineTask& task = TaskOf(candidates_[i]);
+    unsigned number = active.variant;
+    if (active.block == 0) {
+      number = static_cast<unsigned>(task.variants.size()) - 1;
+      while (number > 0 && task.variants[number].from > together_in_[task.group]) --number;
+    }
+    const EngineVariant& variant = task.variants[number];
+    chosen_.push_back(number);
+    ready_[i] = {variant.row, variant.kernel_class, active.block, variant.blocks, block_ns_[variant.row]};
+  }
+}
+
+// The next word. How many slots a group has in it decides on their variants, and these on what fits: at first all that are ready are
+// thought to, then as many as turned out to.
+bool Engine::PackReady(PackedWord& word) {
+  std::fill(together_in_.begin(), together_in_.end(), 0u);
+  for (unsigned number : candidates_) {
+    if (actives_[number].block == 0) ++together_in_[TaskOf(number).group];
+  }
+  for (unsigned left = kMostPacks; left > 0; --left) {
+    ChooseVariants();
+    if (!packer_.Pack(ready_.data(), ready_.size(), word)) return false;
+    std::fill(packed_of_.begin(), packed_of_.end(), 0u);
+    for (unsigned n = 0; n < word.count; ++n) ++packed_of_[TaskOf(candidates_[word.ready[n]]).group];
+    bool fewer = false;
+    for (unsigned n = 0; n < word.count; ++n) {
+      const unsigned i = word.ready[n];
+      const EngineTask& task = TaskOf(candidates_[i]);
+      const unsigned packed = packed_of_[task.group];
+      fewer = fewer || (actives_[candidates_[i]].block == 0 && packed < task.variants[chosen_[i]].from);
+      together_in_[task.group] = std::min(together_in_[task.group], packed);
+    }
+    if (!fewer) return true;
+  }
+  return true;
 }
 
 Engine::Flight& Engine::NextFlight() {
@@ -369,7 +418,7 @@ bool Engine::IssueWord() {
   Flight& flight = NextFlight();
   flight.is_round = false;
   PackedWord& word = flight.word;
-  if (!packer_.Pack(ready_.data(), ready_.size(), word)) throw std::runtime_error("no code for a task's class");
+  if (!PackReady(word)) throw std::runtime_error("no code for a task's class");
   NoteWishes();
   WordLaunch launch = {};
   for (unsigned n = 0; n < word.count; ++n) {
@@ -397,8 +446,9 @@ bool Engine::IssueWord() {
     }
     if (!active.begun()) active.started_ns = flight.note.issued_ns;
     const std::vector<EngineTask>& tasks = spec_.tenants[tenant].tasks;
+    active.variant = chosen_[word.ready[n]];
     active.block = word.end[n];
-    if (active.block == tasks[active.task].blocks) {
+    if (active.block == tasks[active.task].variants[active.variant].blocks) {
       active.block = 0;
       ++active.task;
     }

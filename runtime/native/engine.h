@@ -22,10 +22,18 @@
 
 namespace wideword {
 
-struct EngineTask {
+// A task as words of `from` slots of its group and more run it, up to the next variant's.
+struct EngineVariant {
+  unsigned from = 1;
   unsigned kernel_class = 0;
   unsigned blocks = 0;   // virtual
   double block_ns = 0;   // that one is expected to take, before it has been measured
+  unsigned row = 0;      // of EngineSpec::rows
+};
+
+struct EngineTask {
+  unsigned group = 0;  // tasks of one group run in one word under the same variant; below EngineSpec::classes
+  std::vector<EngineVariant> variants;  // ascending, the first from 1
 };
 
 struct EnginePort {
@@ -50,7 +58,7 @@ struct EngineCode {
 struct EngineSpec {
   unsigned classes = 0;
   std::vector<EngineTenant> tenants;
-  std::vector<SlotRow> rows;  // of each tenant's tasks in order, tenant after tenant
+  std::vector<SlotRow> rows;  // of each variant of each tenant's tasks
   std::vector<EngineCode> codes;
   LoadedProgram* captured = nullptr;  // of all tenants, if rounds may be run
   PackLimits limits;
@@ -153,7 +161,8 @@ class Engine : public Stepped {
     double start_tag = 0;
     std::uint64_t arrival = 0;
     unsigned task = 0;   // the next one
-    unsigned block = 0;  // and its next virtual block
+    unsigned block = 0;  // and its next virtual block,
+    unsigned variant = 0;  // of this variant, if the task has begun
     bool begun() const { return task > 0 || block > 0; }
   };
   // A word or a round that has been issued and not been seen to end.
@@ -177,6 +186,11 @@ class Engine : public Stepped {
   bool IssueWord();
   void IssueRound();
   void FindReady(bool begun_only);
+  void ChooseVariants();
+  bool PackReady(PackedWord& word);
+  const EngineTask& TaskOf(unsigned active) const {
+    return spec_.tenants[TenantOf(active)].tasks[actives_[active].task];
+  }
   Flight& NextFlight();
   void Learn(const Flight& flight, double ns);
   bool IsThere(unsigned tenant) const;
@@ -190,9 +204,10 @@ class Engine : public Stepped {
   std::unique_ptr<Issuer> issuer_;
   Packer packer_;
   double now_ns_ = 0;                // at the start of the step
-  std::vector<unsigned> first_row_;  // by tenant
   std::vector<double> cost_ns_;      // by tenant: what a request takes, by block_ns_
   std::vector<double> block_ns_;     // by row: what a virtual block takes, as measured so far
+  std::vector<unsigned> task_of_;    // by row: tasks are numbered tenant after tenant
+  std::vector<double> task_ns_;      // by task: its part of cost_ns_, by the variant that was measured last
   std::vector<Stage> stages_;        // by tenant and place
   std::vector<Active> actives_;      // likewise
   std::vector<double> finish_tag_;   // by tenant
@@ -205,6 +220,9 @@ class Engine : public Stepped {
   std::vector<unsigned> copying_;    // actives that upload or download
   std::vector<unsigned> candidates_; // of order_, those of ready_
   std::vector<ReadyTask> ready_;
+  std::vector<unsigned> chosen_;     // of each of ready_, the variant
+  std::vector<unsigned> together_in_;  // by group: slots that the next word is thought to have of it
+  std::vector<unsigned> packed_of_;    // likewise: slots that it turned out to have
   std::vector<Flight> flights_;      // a ring, by number
   std::uint64_t issued_ = 0, ended_ = 0;  // numbers of flights: the next to be issued, and to end
 

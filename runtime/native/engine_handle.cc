@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::uint32_t kMaxTenants = 1u << 12;
 constexpr std::uint32_t kMaxTasks = 1u << 16;
+constexpr std::uint32_t kMaxVariants = 1u << 5;
 constexpr std::uint32_t kMaxPorts = 1u << 10;
 constexpr std::int64_t kMaxClasses = 1 << 11;
 constexpr std::uint32_t kMaxCodes = 1u << 12;
@@ -38,6 +39,7 @@ class SpecReader {
  private:
   EngineTenant ReadTenant(Napi::Value value, const Where& where);
   void ReadTask(Napi::Value value, const Where& where, unsigned tenant, EngineTenant& to);
+  EngineVariant ReadVariant(const Napi::Object& object, const Where& where, unsigned tenant);
   std::vector<EnginePort> ReadPorts(Napi::Value value, const Where& where, std::vector<std::size_t>& bytes);
   Address Keep(const OperandView& operand) {
     if (kept_.insert(operand.memory.get()).second) engine_.memories.push_back(operand.memory);
@@ -80,8 +82,9 @@ EngineSpec SpecReader::Read(Napi::Value value) {
   }
   for (const EngineTenant& tenant : spec_.tenants) {
     for (const EngineTask& task : tenant.tasks) {
-      if (!served[task.kernel_class]) {
-        ThrowRange(env, codes_where, "code for each class of a task, and class " + std::to_string(task.kernel_class) + " has none");
+      for (const EngineVariant& variant : task.variants) {
+        if (served[variant.kernel_class]) continue;
+        ThrowRange(env, codes_where, "code for each class of a task, and class " + std::to_string(variant.kernel_class) + " has none");
       }
     }
   }
@@ -131,13 +134,37 @@ std::vector<EnginePort> SpecReader::ReadPorts(Napi::Value value, const Where& wh
 void SpecReader::ReadTask(Napi::Value value, const Where& where, unsigned tenant, EngineTenant& to) {
   const Napi::Object object = ReadObject(value, where);
   EngineTask task;
-  task.kernel_class =
+  task.variants.push_back(ReadVariant(object, where, tenant));
+  const Napi::Value group = object.Get("group");
+  task.group = task.variants.front().kernel_class;
+  if (!group.IsUndefined()) {
+    task.group = static_cast<unsigned>(ReadInteger(group, Where(where, "group"), 0, std::int64_t{spec_.classes} - 1));
+  }
+  const Napi::Value wider = object.Get("wider");
+  if (!wider.IsUndefined()) {
+    const Where wider_where(where, "wider");
+    const List variants(wider, wider_where, kMaxVariants);
+    for (std::uint32_t i = 0; i < variants.size(); ++i) {
+      const Where at(wider_where, i);
+      const Napi::Object read = ReadObject(variants[i], at);
+      EngineVariant variant = ReadVariant(read, at, tenant);
+      const std::int64_t least = std::int64_t{task.variants.back().from} + 1;
+      variant.from = static_cast<unsigned>(ReadInteger(read.Get("from"), Where(at, "from"), least, INT32_MAX));
+      task.variants.push_back(variant);
+    }
+  }
+  to.tasks.push_back(std::move(task));
+}
+
+EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& where, unsigned tenant) {
+  EngineVariant variant;
+  variant.kernel_class =
       static_cast<unsigned>(ReadInteger(object.Get("class"), Where(where, "class"), 0, std::int64_t{spec_.classes} - 1));
   // As a slot's virtual blocks (transfers.cc).
-  task.blocks = static_cast<unsigned>(ReadInteger(object.Get("blocks"), Where(where, "blocks"), 1, INT32_MAX));
-  task.block_ns = ReadNumber(object.Get("blockNanoseconds"), Where(where, "blockNanoseconds"), 1e-3, kMaxNanoseconds);
+  variant.blocks = static_cast<unsigned>(ReadInteger(object.Get("blocks"), Where(where, "blocks"), 1, INT32_MAX));
+  variant.block_ns = ReadNumber(object.Get("blockNanoseconds"), Where(where, "blockNanoseconds"), 1e-3, kMaxNanoseconds);
   SlotRow row = {};
-  row.end = task.blocks;
+  row.end = variant.blocks;
   row.tenant = tenant;
   const Where operands_where(where, "operands");
   const List operands(object.Get("operands"), operands_where, kMaxOperands);
@@ -151,8 +178,9 @@ void SpecReader::ReadTask(Napi::Value value, const Where& where, unsigned tenant
   for (std::uint32_t i = 0; i < sizes.size(); ++i) {
     row.size[i] = static_cast<int>(ReadInteger(sizes[i], Where(sizes_where, i), INT32_MIN, INT32_MAX));
   }
+  variant.row = static_cast<unsigned>(spec_.rows.size());
   spec_.rows.push_back(row);
-  to.tasks.push_back(task);
+  return variant;
 }
 
 EngineCode SpecReader::ReadCode(Napi::Value value, const Where& where) {

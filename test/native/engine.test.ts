@@ -89,6 +89,74 @@ describe('the issue engine', () => {
     engine.close();
   });
 
+  it('runs a task as the width of its word asks, and what was cut as it began', async () => {
+    // Classes 2 and 3 are those of words of three slots and more, of half as many blocks.
+    const wider = (t: NativeEngineTenant): NativeEngineTenant => ({
+      ...t,
+      tasks: t.tasks.map((task) => {
+        const { class: own, ...same } = task;
+        return { ...same, class: own, group: own, wider: [{ ...same, class: own + 2, from: 3 }] };
+      }),
+    });
+    const codes = [0, 1, 2, 3].map((c) => codeOf(c % 2 === 0 ? 'reverse' : 'add', [c]));
+    const tenants = [0, 1, 2, 3].map(() => wider(palindrome()));
+    const engine = device.createEngine({ ...limits, classes: 4, tenants, codes });
+    const slotsOf = async (count: number) => {
+      const before = engine.stats().slotsOf;
+      await engine.drive(
+        new Float64Array(count),
+        Uint32Array.from({ length: count }, (_, n) => n),
+      );
+      return [...engine.stats().slotsOf].map((n, c) => n - before[c]!);
+    };
+    expect(await slotsOf(1)).toEqual([1, 1, 0, 0]);
+    expect(await slotsOf(2)).toEqual([2, 2, 0, 0]);
+    expect(await slotsOf(3)).toEqual([0, 0, 3, 3]);
+    expect(await slotsOf(4)).toEqual([0, 0, 4, 4]);
+    await Promise.all([0, 1, 2, 3].map((tenant) => request(engine, tenant, tenant + 1)));
+    engine.close();
+
+    // Words have room for one slot each, however many are ready.
+    const narrow = device.createEngine({ ...limits, stretch: 1, classes: 4, tenants, codes });
+    await narrow.drive(new Float64Array(4), Uint32Array.from([0, 1, 2, 3]));
+    expect(narrow.stats().slots).toBeGreaterThanOrEqual(8);
+    narrow.close();
+
+    const sliced = tenants.map((t) => ({
+      ...t,
+      tasks: t.tasks.map((task) => ({
+        ...task,
+        blockNanoseconds: 1e6,
+        wider: task.wider!.map((w) => ({ ...w, blockNanoseconds: 1e6 })),
+      })),
+    }));
+    const cut = device.createEngine({
+      ...limits,
+      boundNanoseconds: 1.5e6,
+      classes: 4,
+      tenants: sliced,
+      codes,
+    });
+    for (const round of [1, 2, 3])
+      await Promise.all([0, 1, 2, 3].map((tenant) => request(cut, tenant, 10 * round + tenant)));
+    expect(cut.stats().slices).toBeGreaterThan(0);
+    cut.close();
+
+    const broken = (more: object): NativeEngineTenant => ({
+      ...tenants[0]!,
+      tasks: [{ ...tenants[0]!.tasks[0]!, ...more }],
+    });
+    const make = (tenant: NativeEngineTenant) => () =>
+      device.createEngine({ ...limits, classes: 4, tenants: [tenant], codes });
+    const [w] = tenants[0]!.tasks[0]!.wider!;
+    expect(make(broken({ wider: [w!, w!] }))).toThrow(/wider\[1\].from must be/);
+    expect(make(broken({ wider: [{ ...w!, from: 1 }] }))).toThrow(/wider\[0\].from must be/);
+    expect(make(broken({ group: 4 }))).toThrow(/group must be/);
+    expect(() =>
+      device.createEngine({ ...limits, classes: 4, tenants: [tenants[0]!], codes: codes.slice(0, 3) }),
+    ).toThrow(/class 3 has none/);
+  });
+
   it('cuts what would take longer than the bound', async () => {
     const long = palindrome();
     const tasks = long.tasks.map((t) => ({ ...t, blockNanoseconds: 1e6 }));

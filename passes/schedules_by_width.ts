@@ -1,0 +1,103 @@
+/**
+ * @file Which schedule words of each width get, from times that were estimated or measured. Those that a kernel has together must give the same
+ * bits (ir/verify_schedule.ts).
+ */
+import type { Schedule, Schedules, WiderSchedule } from '../ir/kernel.ts';
+import { partsOf } from '../ir/mma.ts';
+import { formatSchedule } from '../ir/print.ts';
+
+/** What the schedule of a wider word gains over that of narrower ones is at least this part; less is not worth a class of its own. */
+export const leastWidthGain = 0.03;
+
+/**
+ * Schedules of a kernel from the best of each width, ascending from 1: those that gain too little over the one before are left out.
+ * @param time of a schedule in words of a width.
+ */
+export function schedulesByWidth<S extends Schedule>(
+  best: readonly { readonly width: number; readonly best: S }[],
+  time: (schedule: S, width: number) => number,
+): Schedules {
+  const [first, ...others] = best as [(typeof best)[number], ...(typeof best)[number][]];
+  const wider: WiderSchedule[] = [];
+  let before = first.best;
+  for (const { width: from, best: schedule } of others) {
+    if (time(schedule, from) > (1 - leastWidthGain) * time(before, from)) continue;
+    wider.push({ from, schedule });
+    before = schedule;
+  }
+  return { schedule: first.best, ...(wider.length > 0 && { wider }) };
+}
+
+/** The schedule that words of so many slots get. */
+export const scheduleFor = ({ schedule, wider }: Schedules, width: number): Schedule =>
+  wider?.findLast((w) => w.from <= width)?.schedule ?? schedule;
+
+/** Candidates that may stand together in a kernel, with the best of each width, and how good they are: the less, the better. */
+export interface Together<S extends Schedule> {
+  readonly schedules: readonly S[];
+  readonly best: readonly S[];
+  /** Over all widths, the time of the best of them relative to the best of all candidates. */
+  readonly score: number;
+}
+
+/**
+ * Candidates by the bits that they give, the best first: those of tensor cores by their parts of k, any other by itself.
+ * @param times of each candidate at each width.
+ */
+export function byBits<S extends Schedule>(
+  schedules: readonly S[],
+  times: readonly (readonly number[])[],
+): Together<S>[] {
+  const widths = [...(times[0] ?? []).keys()];
+  const fastest = (of: readonly number[], w: number): number =>
+    of.reduce((best, n) => (times[n]![w]! < times[best]![w]! ? n : best));
+  const all = [...schedules.keys()];
+  const groups = new Map<string | number, number[]>();
+  for (const [n, s] of schedules.entries()) {
+    const key = s.skeleton === 'mma' ? `${partsOf(s)} parts` : n;
+    groups.set(key, [...(groups.get(key) ?? []), n]);
+  }
+  return [...groups.values()]
+    .map((members) => {
+      const best = widths.map((w) => fastest(members, w));
+      const score = best.reduce((sum, n, w) => sum + times[n]![w]! / times[fastest(all, w)]![w]!, 0);
+      return { schedules: members.map((n) => schedules[n]!), best: best.map((n) => schedules[n]!), score };
+    })
+    .sort((a, b) => a.score - b.score);
+}
+
+export interface Choice {
+  readonly schedules: Schedules;
+  /** By width: the times of the defaults, and of what was chosen. */
+  readonly before: readonly number[];
+  readonly after: readonly number[];
+}
+
+/**
+ * The schedules that take the least time relative to the best of each width, all widths together; the defaults, unless they are worse by
+ * `leastGain`.
+ * @param times of each candidate at each width, those of the defaults among them.
+ */
+export function chooseByTime(
+  candidates: readonly Schedule[],
+  times: readonly (readonly number[])[],
+  widths: readonly number[],
+  defaults: Schedules,
+  leastGain: number,
+): Choice {
+  const timesOf = new Map(candidates.map((s, n) => [formatSchedule(s), times[n]!]));
+  const time = (s: Schedule, width: number): number =>
+    timesOf.get(formatSchedule(s))![widths.indexOf(width)]!;
+  const [best] = byBits(candidates, times);
+  const found = schedulesByWidth(
+    widths.map((width, w) => ({ width, best: best!.best[w]! })),
+    time,
+  );
+  const each = (s: Schedules): number[] => widths.map((width) => time(scheduleFor(s, width), width));
+  const least = widths.map((_, w) => Math.min(...times.map((t) => t[w]!)));
+  const score = (of: readonly number[]): number => of.reduce((sum, ms, w) => sum + ms / least[w]!, 0);
+  const [before, after] = [each(defaults), each(found)];
+  return score(after) <= score(before) * (1 - leastGain)
+    ? { schedules: found, before, after }
+    : { schedules: defaults, before, after: before };
+}
