@@ -384,6 +384,11 @@ command
       .default('specialised'),
   )
   .addOption(shapes())
+  .option(
+    '--candidates <n>',
+    'schedules of a kernel that are measured, at most (default: 24 on tensor cores, else 12)',
+    integer,
+  )
   .option('--again', 'also measure kernels that were tuned at these widths before', false)
   .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
   .option('--json', 'print one JSON object', false)

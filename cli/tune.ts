@@ -17,12 +17,13 @@ export interface TuneCliOptions {
   readonly tier: Tier;
   readonly shape: Shapes;
   readonly again: boolean;
+  readonly candidates?: number;
   readonly threads?: number;
   readonly json: boolean;
 }
 
 export async function tune(specs: readonly string[], options: TuneCliOptions): Promise<number> {
-  const { width, tier, again, threads } = options;
+  const { width, tier, again, threads, candidates: most } = options;
   const device = await openDevice(options.device, threads === undefined ? {} : { threads });
   const stop = new AbortController();
   // Once: a second Ctrl-C ends the process as ever.
@@ -33,7 +34,14 @@ export async function tune(specs: readonly string[], options: TuneCliOptions): P
     const tenants = await benchTenants(specs, 1, { ...options, seed: 1 });
     const models = tenants.map((t) => t.model);
     const result = await device
-      .tune(models, { widths: width, tier, again, signal: stop.signal, onProgress: bar.update })
+      .tune(models, {
+        widths: width,
+        tier,
+        again,
+        ...(most !== undefined && { most }),
+        signal: stop.signal,
+        onProgress: bar.update,
+      })
       .finally(bar.stop);
     if (options.json) {
       const head = { device: { kind: device.kind, name: device.name, target: device.target }, models: specs };

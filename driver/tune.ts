@@ -28,6 +28,8 @@ export interface TuneOptions {
   readonly widths?: readonly number[];
   /** Of the code that is measured. What is found serves both. Default `specialised`. */
   readonly tier?: Tier;
+  /** Schedules of a kernel that are measured, at most. Default 24 on tensor cores, else 12. */
+  readonly most?: number;
   /** Measures again what the table has at these widths already. */
   readonly again?: boolean;
   /** Ends the tuning early; what has been found is kept. */
@@ -82,13 +84,23 @@ export async function tuneKernels(
   const work = distinctKernels(models, device.target);
   const toolchain = toolchainOf(device.target);
   const kernels: TunedKernel[] = [];
-  for (const { key, kernel, isConstant, calls } of work) {
-    if (signal?.aborted) break;
+  const knownOf = (key: string): TuningEntry | undefined => {
     const found = again ? undefined : table.find(key);
-    const known = found !== undefined && widths.every((w) => found.times.some((t) => t.width === w));
-    const tuned = known
-      ? { ...found, bad: [] }
-      : await tuneKernel({ device, kernel, isConstant, cache, toolchain, tier, widths, signal });
+    return found && widths.every((w) => found.times.some((t) => t.width === w)) ? found : undefined;
+  };
+  const { most } = options;
+  const compileWork = ({ kernel, isConstant }: DistinctKernel): Promise<CompiledWork> =>
+    compileAll({ device, kernel, isConstant, cache, toolchain, tier, widths, signal, most });
+  const compiled = new Ahead(
+    work.filter(({ key }) => !knownOf(key)),
+    compileWork,
+  );
+  for (const item of work) {
+    const { key, kernel, isConstant, calls } = item;
+    if (signal?.aborted) break;
+    const found = knownOf(key);
+    const known = found !== undefined;
+    const tuned = found ? { ...found, bad: [] } : await tuneKernel(await compiled.of(item));
     if (!tuned) break;
     const { bad, ...entry } = tuned;
     if (!known) await table.put(key, entry);
@@ -119,6 +131,28 @@ export async function tuneKernels(
   return { kernels, total: work.length };
 }
 
+/** Results of work on items in order, where that on the next ones goes on while one is looked at. */
+class Ahead<T, R> {
+  readonly #started = new Map<T, Promise<R>>();
+
+  constructor(
+    private readonly items: readonly T[],
+    private readonly work: (item: T) => Promise<R>,
+  ) {}
+
+  of(item: T): Promise<R> {
+    const at = this.items.indexOf(item);
+    for (const next of this.items.slice(at, at + 3)) {
+      if (this.#started.has(next)) continue;
+      const result = this.work(next);
+      // Whoever asks for it hears of an error; maybe nobody does.
+      result.catch(() => {});
+      this.#started.set(next, result);
+    }
+    return this.#started.get(item)!;
+  }
+}
+
 interface KernelWork extends Pick<DistinctKernel, 'kernel' | 'isConstant'> {
   readonly device: NativeDevice;
   readonly cache: CodeCache;
@@ -126,6 +160,14 @@ interface KernelWork extends Pick<DistinctKernel, 'kernel' | 'isConstant'> {
   readonly tier: Tier;
   readonly widths: readonly number[];
   readonly signal: AbortSignal | undefined;
+  readonly most: number | undefined;
+}
+
+interface CompiledWork extends KernelWork {
+  /** In the order of `candidates`, without those that failed. */
+  readonly compiled: readonly Candidate[];
+  readonly candidates: readonly Schedule[];
+  readonly bad: BadCandidate[];
 }
 
 type Tuned = Pick<TuningEntry, 'kernel' | 'tier' | 'candidates' | 'before' | 'schedule' | 'times'> & {
@@ -133,11 +175,9 @@ type Tuned = Pick<TuningEntry, 'kernel' | 'tier' | 'candidates' | 'before' | 'sc
 };
 
 /** Measures one kernel; undefined if the signal came first. */
-async function tuneKernel(work: KernelWork): Promise<Tuned | undefined> {
-  const { device, kernel, tier, widths, signal } = work;
+async function tuneKernel(work: CompiledWork): Promise<Tuned | undefined> {
+  const { device, kernel, tier, widths, signal, compiled, candidates, bad } = work;
   const target = targetOf(device.target);
-  const candidates = scheduleCandidates(kernel, target, widths);
-  const { compiled, bad } = await compileAll(work, candidates);
   const [first] = compiled;
   if (signal?.aborted) return undefined;
   if (!first || first.schedule !== candidates[0])
@@ -195,11 +235,10 @@ function closest(
   return candidates.filter((c) => kept.has(formatSchedule(c.schedule)));
 }
 
-/** Code for all schedules, in their order; those that fail to compile are bad. */
-async function compileAll(
-  { device, kernel, cache, toolchain, tier, signal }: KernelWork,
-  schedules: readonly Schedule[],
-): Promise<{ compiled: Candidate[]; bad: BadCandidate[] }> {
+/** Code for all candidates; those that fail to compile are bad. */
+async function compileAll(work: KernelWork): Promise<CompiledWork> {
+  const { device, kernel, cache, toolchain, tier, widths, signal, most } = work;
+  const schedules = scheduleCandidates(kernel, targetOf(device.target), widths, most);
   const compiled = new Map<Schedule, Candidate>();
   const bad: BadCandidate[] = [];
   await inParallel(schedules, async (schedule) => {
@@ -213,7 +252,7 @@ async function compileAll(
       bad.push({ schedule: formatSchedule(schedule), problem: (error as Error).message.split('\n')[0]! });
     }
   });
-  return { compiled: schedules.flatMap((s) => compiled.get(s) ?? []), bad };
+  return { ...work, compiled: schedules.flatMap((s) => compiled.get(s) ?? []), candidates: schedules, bad };
 }
 
 /** The candidates whose results are those of the first, which is the default; the others go to `bad`. */
