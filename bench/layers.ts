@@ -1,8 +1,8 @@
 /**
- * @file Times the layers of ResNet-50 one by one on the GPU, f16, for one tenant and for several in one word; with `--sweep` under every
- * candidate schedule, which is what the estimate in passes/mma_tile.ts is held against.
+ * @file Times the layers of ResNet-50 one by one on the GPU, f16, for one tenant and for several in one word; with `--sweep` under so many
+ * candidate schedules, too, which is what the estimate in passes/mma_tile.ts is held against.
  *
- *     node dist/bench/layers.js --width 1,8 [--sweep] [--channels-first]
+ *     node dist/bench/layers.js --width 1,8 [--sweep 40] [--channels-first]
  *
  * Weights come from device memory, as in a model's round: as many copies take turns as exceed the L2 cache.
  */
@@ -35,7 +35,11 @@ interface Layer {
 
 const options = new Command('layers')
   .option('--width <list>', 'tenants of a word', '1,8')
-  .option('--sweep', 'every candidate schedule', false)
+  .option(
+    '--sweep <n>',
+    'so many candidate schedules a layer: half the best by estimate, half from all over',
+    '0',
+  )
   .option('--json <file>', 'writes what was measured')
   .option('--only <text>', 'layers whose name has this')
   .option('--tier <tier>', 'generic or specialised', 'specialised')
@@ -43,7 +47,7 @@ const options = new Command('layers')
   .parse()
   .opts<{
     width: string;
-    sweep: boolean;
+    sweep: string;
     only?: string;
     json?: string;
     tier: 'generic' | 'specialised';
@@ -108,6 +112,7 @@ const layers: readonly Layer[] = [
 ];
 
 const widths = options.width.split(',').map(Number);
+const sweep = Number(options.sweep);
 const device = loadNative().openCuda(0);
 const target = targetOf(device.target);
 const toolchain = cudaToolchain(device.target);
@@ -172,12 +177,17 @@ async function time(kernel: Kernel, width: number, copies: readonly Operands[][]
   return (rounds[7]! * 1000) / words.length;
 }
 
-/** Candidates that the estimate gives a chance, at one width or another. */
-function likely(c: Contraction): MmaSchedule[] {
+/** Half of `count` are the best by estimate, at each width in turn; half are spread over the rest. */
+function candidates(c: Contraction, count: number): MmaSchedule[] {
   const all = [...mmaCandidates(c, target)];
-  const estimates = all.map((s) => widths.map((w) => estimateMma(c, s, w, target)));
-  const least = widths.map((_, n) => Math.min(...estimates.map((e) => e[n]!)));
-  return all.filter((_, i) => estimates[i]!.some((e, n) => e <= 4 * least[n]!));
+  const ranked = widths.map((w) => {
+    const estimates = new Map(all.map((s) => [s, estimateMma(c, s, w, target)]));
+    return [...all].sort((a, b) => estimates.get(a)! - estimates.get(b)!);
+  });
+  const best = new Set(all.flatMap((_, i) => ranked.map((r) => r[i]!)).slice(0, count / 2));
+  const rest = ranked[0]!.filter((s) => !best.has(s));
+  const stride = Math.max(1, rest.length / (count - best.size));
+  return [...best, ...rest.filter((_, i) => Math.floor(i / stride) > Math.floor((i - 1) / stride))];
 }
 
 type Operands = { buffer: NativeBuffer; offset: number; bytes: number }[];
@@ -205,8 +215,13 @@ for (const layer of layers) {
   );
   const chosen = scheduleKernel(plain, target);
   const isMma = chosen.schedule!.skeleton === 'mma';
-  const schedules = options.sweep && isMma ? likely(c) : [chosen.schedule!];
-  const kernels = schedules
+  const schedules = new Map(
+    [chosen.schedule!, ...(isMma && sweep > 0 ? candidates(c, sweep) : [])].map((s) => [
+      formatSchedule(s),
+      s,
+    ]),
+  );
+  const kernels = [...schedules.values()]
     .map((schedule) => ({ ...plain, schedule }))
     .filter((k) => verifyKernel(k).length === 0);
   await Promise.all(kernels.map(build));
@@ -227,7 +242,7 @@ for (const layer of layers) {
     ].join('  ');
   const mine = rows.find((r) => formatSchedule(r.kernel.schedule) === formatSchedule(chosen.schedule!))!;
   console.log(`${layer.name} x${layer.times}:  ${text(mine)}`);
-  if (options.sweep) {
+  if (sweep > 0) {
     const score = (r: (typeof rows)[0]): number => r.times.reduce((a, b) => a + b, 0);
     for (const r of rows.sort((a, b) => score(a) - score(b))) console.log(`    ${text(r)}`);
   }
@@ -250,7 +265,7 @@ for (const layer of layers) {
 }
 for (const w of widths)
   console.log(
-    `R=${w}: ${chosenTotal.get(w)!.toFixed(0)} us of contractions as chosen${options.sweep ? `, ${total.get(w)!.toFixed(0)} us with the best of the sweep` : ''}`,
+    `R=${w}: ${chosenTotal.get(w)!.toFixed(0)} us of contractions as chosen${sweep > 0 ? `, ${total.get(w)!.toFixed(0)} us with the best of the sweep` : ''}`,
   );
 if (options.json) writeFileSync(options.json, JSON.stringify(measured));
 device.close();

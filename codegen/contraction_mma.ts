@@ -9,10 +9,11 @@
  */
 import type { Contraction } from '../ir/contraction.ts';
 import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
-import { contractionStaging, sumParts, sumPitch } from '../ir/mma.ts';
+import { contractionStaging, sumParts, sumPitch, sumRows } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { offsetInM, openTile } from './contraction_tile.ts';
-import { leaveSplits, openPart, openSplits, pairwise, putSums, tileNumber } from './mma_splits.ts';
+import { type Multiplication, multiplicationOf } from './mma_multiply.ts';
+import { leaveSplits, openPart, openSplits, pairwise, tileNumber } from './mma_splits.ts';
 import { StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
@@ -21,32 +22,31 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   openSplits(w, schedule);
   const c = openTile(w, tile, tileNumber(schedule));
   const group = 32 * warps.m * warps.n;
-  const [warpM, warpN] = [tile.m / warps.m, tile.n / warps.n];
-  const [columns, rows] = [warpM / 8, warpN / 16];
   const { a, b } = contractionStaging(c, schedule);
   const both = { struct: 'Stage', batch: c.batch, k: c.k, kLimit: 'K', depth: 'TK', kFirst: 'k_first' };
   const operands = [
     new StagedOperand(w, { ...both, name: 'a', operand: c.a, plan: a, origin: 'm0', limit: 'M' }),
     new StagedOperand(w, { ...both, name: 'b', operand: c.b, plan: b, origin: 'n0', limit: 'N' }),
-  ];
+  ] as const;
+  const product = multiplicationOf(w, schedule, operands);
   const copied = operands.filter((o) => o.copies);
   const carried = operands.filter((o) => !o.copies);
 
   w.line(`constexpr int STAGES = ${stages};`);
   w.line(`struct Stage { ${operands.map((o) => o.declaration()).join(' ')} };`);
-  w.line('union alignas(16) Shared {');
+  w.line(`union alignas(${product.alignment}) Shared {`);
   w.line(`  Stage stage[${segments}][STAGES];`);
   w.line(
-    `  float sums[${segments}][${16 * warps.n * sumParts(c, schedule)}][${sumPitch(tile.m)}];  // after the last step`,
+    `  float sums[${segments}][${rowsAtOnce(c, schedule)}][${sumPitch(tile.m, schedule.instruction)}];  // after the last step`,
   );
   w.line('};');
   w.line('BLOCK_SHARED(Shared, shared);');
   if (segments === 1) w.line('const int thread = (int)threadIdx.x, segment = 0;');
   else w.line(`const int thread = (int)threadIdx.x % ${group}, segment = (int)threadIdx.x / ${group};`);
   w.line('const int lane = thread % 32, warp = thread / 32;');
-  w.line(`const int warp_m = warp % ${warps.m} * ${warpM}, warp_n = warp / ${warps.m} * ${warpN};`);
+  product.open();
   openPart(w, schedule);
-  w.line(`float acc[${rows}][${columns}][4] = {};`);
+  w.line(`float acc[${product.sums.join('][')}][4] = {};`);
   for (const o of operands) {
     w.line('');
     o.prepare();
@@ -54,10 +54,22 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   w.line('');
   const sync = group * segments === group ? '__syncthreads();' : `sync_group<${group}>(segment);`;
   const into = (stage: string): string => `shared.stage[segment][${stage}]`;
-  w.line('#pragma unroll 1');
-  w.block('for (int step = 0; step < STAGES - 1; step++)', () => {
-    const k0 = 'k_first + step * TK';
-    for (const o of copied) w.line(`copy_${o.side}(${into('step')}, ${k0});`);
+  const ahead = `STAGES - ${stages - product.ahead}`;
+  const firstSteps = (body: (k0: string) => void): void => {
+    w.line('#pragma unroll 1');
+    w.block(`for (int step = 0; step < ${ahead}; step++)`, () => body('k_first + step * TK'));
+  };
+  if (copied.length > 0) {
+    w.line('// What no kernel writes, such as weights, need not wait for the word before.');
+    for (const o of copied)
+      w.line(`const bool ${o.side}_early = row.constants >> ${w.kernel.inputs.indexOf(o.buffer)} & 1;`);
+    firstSteps((k0) => {
+      for (const o of copied) w.line(`if (${o.side}_early) copy_${o.side}(${into('step')}, ${k0});`);
+    });
+  }
+  w.line('await_word_before();');
+  firstSteps((k0) => {
+    for (const o of copied) w.line(`if (!${o.side}_early) copy_${o.side}(${into('step')}, ${k0});`);
     w.line('copies_commit();');
     for (const o of carried) {
       w.line(`load_${o.side}(${k0});`);
@@ -67,48 +79,62 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   w.line('int stage = 0;');
   w.line('#pragma unroll 1');
   w.block('for (int step = 0; step < steps; step++)', () => {
-    w.line('copies_wait<STAGES - 2>();');
+    w.line(`copies_wait<STAGES - ${stages - product.ahead + 1}>();`);
+    product.show();
     w.line(sync);
-    w.line('// The stage that was multiplied last is filled again.');
-    w.line('const int next = step + STAGES - 1, refilled = stage == 0 ? STAGES - 1 : stage - 1;');
+    // A warpgroup's products go on while it starts copies; warps have the instructions of both to themselves.
+    if (schedule.instruction === 'wgmma') product.multiply(into('stage'));
+    const back = stages - product.ahead;
+    w.line(
+      `// The stage that was multiplied ${back === 1 ? 'last' : 'before the last one'} is filled again.`,
+    );
+    w.line(
+      `const int next = step + ${ahead}, refilled = stage < ${back} ? stage + ${ahead} : stage - ${back};`,
+    );
     w.block('if (next < steps)', () => {
       for (const o of copied) w.line(`copy_${o.side}(${into('refilled')}, k_first + next * TK);`);
       for (const o of carried) w.line(`load_${o.side}(k_first + next * TK);`);
     });
     w.line('copies_commit();');
-    const kMajor = operands.map((o) => o.kMajor).join(', ');
-    const tiles = operands.map((o) => `${into('stage')}.${o.side}`).join(', ');
-    w.line(`multiply_step<TK, ${kMajor}, ${columns}, ${rows}>(acc, ${tiles}, warp_m, warp_n, lane);`);
+    if (schedule.instruction === 'mma') product.multiply(into('stage'));
+    product.wait();
     for (const o of carried) w.line(`if (next < steps) store_${o.side}(${into('refilled')});`);
     w.line('stage = stage == STAGES - 1 ? 0 : stage + 1;');
   });
+  product.close();
   w.line('');
   leaveSplits(w, schedule);
-  writeEpilogue(w, schedule, c);
+  writeEpilogue(w, schedule, c, product);
 }
 
 /** Units of the epilogue whose loads a thread has on their way together. */
 const unitsAtOnce = 2;
 
 /**
- * Adds what comes after the sum, and stores. The sums take the way over shared memory, some 16 rows of each warp at a time, so that
+ * Adds what comes after the sum, and stores. The sums take the way over shared memory, some rows of each warp at a time, so that
  * neighbouring threads read and write neighbouring positions of m, several at once where they are aligned.
  */
-function writeEpilogue(w: KernelWriter, schedule: MmaSchedule, c: Contraction): void {
+function writeEpilogue(
+  w: KernelWriter,
+  schedule: MmaSchedule,
+  c: Contraction,
+  product: Multiplication,
+): void {
   const { tile, warps } = schedule;
   const warpN = tile.n / warps.n;
-  const parts = warpN / 16;
+  const each = sumRows(schedule);
+  const parts = warpN / each;
   const atOnce = sumParts(c, schedule);
-  const fragments = { rows: parts, columns: tile.m / warps.m / 8 };
   // What is in registers has places known when the code is compiled.
   const unroll = schedule.splits === 1 ? '#pragma unroll' : '#pragma unroll 1';
   w.line('// The sums go through shared memory, so that neighbouring threads store neighbouring positions.');
   w.line('copies_wait<0>();');
   w.line('__syncthreads();');
-  const put = (row: string, part: string): void => putSums(w, schedule, fragments, part, row);
+  const put = (row: string, part: string): void =>
+    w.line(schedule.splits === 1 ? product.put(part, row) : product.putLeft(part, row));
   if (atOnce === parts) {
     w.line(unroll);
-    w.block(`for (int part = 0; part < ${parts}; part++)`, () => put('warp_n + part * 16', 'part'));
+    w.block(`for (int part = 0; part < ${parts}; part++)`, () => put(`warp_n + part * ${each}`, 'part'));
     w.line('__syncthreads();');
     writeUnits(w, schedule, c, 'n0 + row_n');
     // A constrained slot's next block stages where the sums are.
@@ -120,20 +146,23 @@ function writeEpilogue(w: KernelWriter, schedule: MmaSchedule, c: Contraction): 
     w.line(unroll);
     w.block(`for (int part = 0; part < ${atOnce}; part++)`, () => {
       if (parts % atOnce !== 0) w.line(`if (first + part >= ${parts}) break;`);
-      put(`warp_n / ${warpN} * ${16 * atOnce} + part * 16`, 'first + part');
+      put(`warp_n / ${warpN} * ${each * atOnce} + part * ${each}`, 'first + part');
     });
     w.line('__syncthreads();');
-    const inWarp = `(first + row_n / 16 % ${atOnce}) * 16 + row_n % 16`;
+    const inWarp = `(first + row_n / ${each} % ${atOnce}) * ${each} + row_n % ${each}`;
     writeUnits(
       w,
       schedule,
       c,
-      `n0 + row_n / ${16 * atOnce} * ${warpN} + ${inWarp}`,
-      parts % atOnce !== 0 ? `first + row_n / 16 % ${atOnce} < ${parts}` : undefined,
+      `n0 + row_n / ${each * atOnce} * ${warpN} + ${inWarp}`,
+      parts % atOnce !== 0 ? `first + row_n / ${each} % ${atOnce} < ${parts}` : undefined,
     );
     w.line('__syncthreads();');
   });
 }
+
+/** Rows of sums that are in shared memory together. */
+const rowsAtOnce = (c: Contraction, s: MmaSchedule): number => sumRows(s) * s.warps.n * sumParts(c, s);
 
 /** What a block's threads do with the sums in shared memory: `position` is the place in n of `row_n`, a row of them. */
 function writeUnits(
@@ -143,9 +172,9 @@ function writeUnits(
   position: string,
   condition?: string,
 ): void {
-  const { threads, tile, warps, segments } = schedule;
+  const { threads, tile, segments } = schedule;
   const vector = c.epilogueVector;
-  const units = (16 * warps.n * sumParts(c, schedule) * tile.m) / vector;
+  const units = (rowsAtOnce(c, schedule) * tile.m) / vector;
   const across = tile.m / vector;
   const place = (unit: string): void => {
     w.line(`const int row_n = ${unit} / ${across}, column = ${unit} % ${across} * ${vector};`);

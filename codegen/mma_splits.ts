@@ -7,12 +7,6 @@ import type { MmaSchedule } from '../ir/kernel.ts';
 import { deepestStep, partsOf } from '../ir/mma.ts';
 import type { KernelWriter } from './writer.ts';
 
-/** How many fragments of 16 by 8 sums a warp has along n and m. */
-export interface Fragments {
-  readonly rows: number;
-  readonly columns: number;
-}
-
 /** Declares the block's tile and which of the parts of k it sums. The blocks of a tile follow one another (ir/blocks.ts). */
 export function openSplits(w: KernelWriter, { splits }: MmaSchedule): void {
   if (splits === 1) return;
@@ -60,21 +54,4 @@ export function leaveSplits(w: KernelWriter, { tile, threads, segments, splits }
   );
   w.line(`leave_sums<${threads}>(left, split, acc);`);
   w.line(`if (!comes_last<SPLITS>((unsigned*)row.operand[${first + 1}] + tile)) return;`);
-}
-
-/** Puts 16 rows of a warp's sums into shared memory, from registers or from what was left: those of `part`, from `row` on. */
-export function putSums(
-  w: KernelWriter,
-  s: MmaSchedule,
-  fragments: Fragments,
-  part: string,
-  row: string,
-): void {
-  const place = `${row}, warp_m, lane`;
-  const { rows, columns } = fragments;
-  if (s.splits === 1) w.line(`put_fragments<${columns}>(shared.sums[segment], acc[${part}], ${place});`);
-  else
-    w.line(
-      `put_left_sums<SPLITS, ${s.threads}, ${rows}, ${columns}>(shared.sums[segment], left, ${part}, ${place});`,
-    );
 }

@@ -4,6 +4,7 @@
  */
 import type { Index } from '../ir/affine.ts';
 import type { Operand } from '../ir/contraction.ts';
+import type { Buffer } from '../ir/kernel.ts';
 import type { Staging } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { partOfCoordinate, partOfOffset } from './contraction_tile.ts';
@@ -70,6 +71,10 @@ export class StagedOperand {
 
   get side(): string {
     return this.tile.name;
+  }
+
+  get buffer(): Buffer {
+    return this.#operand.load.buffer;
   }
 
   get kMajor(): boolean {

@@ -16,7 +16,7 @@ export function preludeOf(kind: Target['kind']): string {
     texts = {
       cuda: [
         ...common,
-        ...['cuda.h', 'share.h', 'block.h', 'vector.h', 'mma.h', 'attention.h'].map(read),
+        ...['cuda.h', 'share.h', 'block.h', 'vector.h', 'mma.h', 'warpgroup.h', 'attention.h'].map(read),
       ].join('\n'),
       host: [read('host.h'), ...common, read('share.h')].join('\n'),
     };

@@ -33,7 +33,10 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   const names = classes.map((c, n) =>
     classes.length === 1 ? identifier(c.kernel.name) : `${identifier(c.kernel.name)}_${n}`,
   );
-  const bodies = classes.map((c, n) => emitBody(c, names[n]!));
+  // The pool of the host runs one word after the other.
+  const overlaps = target.kind === 'cuda';
+  const bodies = classes.map((c, n) => emitBody(c, names[n]!, overlaps));
+  const definitions = new Set(bodies.flatMap((b) => [...b.definitions]));
   const entry = `word_${names.join('_')}`.slice(0, 120);
   const stride = (name: string): string =>
     `for (unsigned block = share.first; block < share.end; block += share.step) run_${name}(row, block);`;
@@ -53,8 +56,11 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   const main = [
     "// Each block finds its slot and strides over the slot's virtual blocks.",
     `extern "C" __global__ void __launch_bounds__(${threads}) ${entry}(WORD_LAUNCH launch) {`,
+    ...(overlaps ? ['  let_next_word_begin();'] : []),
     '  const Share share = share_of(launch, blockIdx.x);',
-    '  if (share.first >= share.end) return;',
+    overlaps
+      ? '  if (share.first >= share.end) return await_word_before();'
+      : '  if (share.first >= share.end) return;',
     '  const SlotRow& row = launch.rows[share.row];',
     '  note_begin(launch, share.row);',
     ...dispatch,
@@ -63,7 +69,14 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   ];
   return {
     entry,
-    source: [preludeOf(target.kind), ...bodies, main.join('\n'), exported(entry, target), ''].join('\n'),
+    source: [
+      preludeOf(target.kind),
+      ...definitions,
+      ...bodies.map((b) => b.text),
+      main.join('\n'),
+      exported(entry, target),
+      '',
+    ].join('\n'),
     threads,
     sharedBytes: target.kind === 'host' ? 0 : Math.max(...classes.map((c) => sharedBytesOf(c.kernel))),
   };
@@ -90,8 +103,15 @@ function exported(entry: string, target: Target): string {
 export const entrySymbol = (entry: string, target: Target): string =>
   target.kind === 'cuda' ? entry : `${entry}_blocks`;
 
-function emitBody(kernelClass: KernelClass, name: string): string {
+/** The function of one class, and what it needs before it. */
+function emitBody(
+  kernelClass: KernelClass,
+  name: string,
+  overlaps: boolean,
+): { readonly text: string; readonly definitions: ReadonlySet<string> } {
   const w = new KernelWriter(withIdentifiers(kernelClass));
+  // Products on tensor cores have something to do before.
+  if (overlaps && scheduleOf(kernelClass.kernel).skeleton !== 'mma') w.line('await_word_before();');
   match(scheduleOf(kernelClass.kernel))
     .with({ skeleton: 'map' }, (s) => writeMap(w, s))
     .with({ skeleton: 'reduction' }, (s) => writeReduction(w, s))
@@ -100,13 +120,14 @@ function emitBody(kernelClass: KernelClass, name: string): string {
     .with({ skeleton: 'attention' }, (s) => writeAttention(w, s))
     .exhaustive();
   const meaning = kernelClass.text.split('\n').map((line) => `// ${line}`);
-  return [
+  const text = [
     ...meaning,
     `__device__ void run_${name}(const SlotRow& row, unsigned block) {`,
     ...w.lines,
     '}',
     '',
   ].join('\n');
+  return { text, definitions: w.definitions };
 }
 
 function scheduleOf(kernel: Kernel): NonNullable<Kernel['schedule']> {

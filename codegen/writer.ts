@@ -39,6 +39,8 @@ export interface Access {
 /** Writes the body of one kernel class as C. */
 export class KernelWriter {
   readonly lines: string[] = [];
+  /** What stands once before all of a word's bodies, if one of them needs it. */
+  readonly definitions = new Set<string>();
   readonly kernel: Kernel;
   readonly sizes: OpenSizes;
   #indent = 1;

@@ -162,6 +162,11 @@ export interface ContractionSchedule {
  */
 export interface MmaSchedule {
   readonly skeleton: 'mma';
+  /**
+   * `mma`: each warp multiplies fragments that it loads to registers. `wgmma`: four warps together multiply 64 positions of m by up to 256 of
+   * n, read from shared memory by the tensor cores themselves (sm_90).
+   */
+  readonly instruction: 'mma' | 'wgmma';
   readonly threads: number;
   readonly tile: { readonly m: number; readonly n: number; readonly k: number };
   /** Warps of a group along m and n. */

@@ -79,7 +79,11 @@ export const sharesRows = (stagings: { readonly [name: string]: Staging }): bool
 const rowPitch = (elements: number): number => (elements % 16 === 0 ? elements + 8 : elements);
 
 /** Floats from one row of sums to the next: padded, so that a warp's fragments lie in different banks. */
-export const sumPitch = (m: number): number => m + 8;
+export const sumPitch = (m: number, instruction: MmaSchedule['instruction'] = 'mma'): number =>
+  m + (instruction === 'mma' ? 8 : 4);
+
+/** Rows of sums that each warp, or four together, put down at once in the epilogue. */
+export const sumRows = ({ instruction }: MmaSchedule): number => (instruction === 'mma' ? 16 : 8);
 
 /** Bytes of a tile. */
 const tileBytes = ({ rows, pitch }: Staging): number => 2 * rows * pitch;
@@ -90,16 +94,16 @@ function stagedBytes(c: Contraction, s: MmaSchedule): number {
   return s.segments * s.stages * (tileBytes(a) + tileBytes(b));
 }
 
-/** Bytes of the sums when each warp puts down 16 rows of its own. */
-const sumBytes = ({ tile, warps, segments }: MmaSchedule): number =>
-  4 * segments * 16 * warps.n * sumPitch(tile.m);
+/** Bytes of the sums when each warp puts down the least rows of its own. */
+const sumBytes = (s: MmaSchedule): number =>
+  4 * s.segments * sumRows(s) * s.warps.n * sumPitch(s.tile.m, s.instruction);
 
 /**
- * How often 16 rows each warp puts down at once in the epilogue, where the stages were: all of them, or in as few rounds as their memory
+ * How often so many rows each warp puts down at once in the epilogue, where the stages were: all of them, or in as few rounds as their memory
  * allows.
  */
 export function sumParts(c: Contraction, s: MmaSchedule): number {
-  const all = s.tile.n / s.warps.n / 16;
+  const all = s.tile.n / s.warps.n / sumRows(s);
   const room = Math.max(1, Math.floor(stagedBytes(c, s) / sumBytes(s)));
   return Math.ceil(all / Math.ceil(all / room));
 }

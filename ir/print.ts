@@ -149,7 +149,7 @@ export function formatSchedule(s: Schedule): string {
     case 'contraction':
       return `contraction(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, per_thread: ${s.perThread.m}x${s.perThread.n})`;
     case 'mma':
-      return `mma(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, warps: ${s.warps.m}x${s.warps.n}, stages: ${s.stages}, segments: ${s.segments}${s.splits === 1 ? '' : `, splits: ${s.splits}`})`;
+      return `${s.instruction}(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, warps: ${s.warps.m}x${s.warps.n}, stages: ${s.stages}, segments: ${s.segments}${s.splits === 1 ? '' : `, splits: ${s.splits}`})`;
     case 'attention':
       return `attention(threads: ${s.threads}, tile: ${s.tile.queries}x${s.tile.keys}, room: ${s.room.features}x${s.room.values})`;
     default:

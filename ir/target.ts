@@ -11,6 +11,8 @@ export interface Target {
   readonly warp: number;
   /** Has matrix instructions for 16-bit floats (sm_80 and later). */
   readonly mma: boolean;
+  /** Has those of warpgroups, too, which other generations have not, before or after (sm_90). */
+  readonly wgmma: boolean;
   /** Most threads of a block. */
   readonly maxThreads: number;
   /** Shared memory that a block has without asking for more. */
@@ -38,6 +40,7 @@ export const hostTarget: Target = {
   threads: 1,
   warp: 1,
   mma: false,
+  wgmma: false,
   maxThreads: 1,
   sharedBytes: unlimited,
   mostSharedBytes: unlimited,
@@ -97,6 +100,7 @@ export function targetOf(name: string): Target {
     name,
     kind: 'cuda',
     ...cudaLimits,
+    wgmma: Number(version) === 90,
     mostSharedBytes: askable(g),
     units: g.units,
     unit: { threads: g.threads, blocks: g.blocks, registers: 65536, sharedBytes: g.sharedKb * 1024 },

@@ -166,10 +166,9 @@ function verifyMma(
     complain(`${segments} segments of ${group} threads are not ${threads} threads`);
   if (segments > mostSegments || stages < 2) complain(`${segments} segments, ${stages} stages`);
   if (splits > mostSplits) complain(`${splits} splits, at most ${mostSplits} blocks share a tile`);
-  if (tile.m % (16 * warps.m) !== 0 || tile.n % (16 * warps.n) !== 0 || tile.k % 16 !== 0)
-    complain(
-      `a tile of ${tile.m}x${tile.n}x${tile.k} is not made of 16x16x16 for each of ${warps.m}x${warps.n} warps`,
-    );
+  verifyShape(schedule, complain);
+  if (schedule.instruction === 'wgmma' && target && !target.wgmma)
+    complain(`${target.name} has no matrix instructions of warpgroups`);
   if (deepestStep % tile.k !== 0)
     complain(`steps of ${tile.k} of k: parts of k are whole steps of 16, 32 or 64`);
   if (!isPowerOfTwo(segments) || !isPowerOfTwo(splits))
@@ -181,13 +180,35 @@ function verifyMma(
     complain('only contractions of two f16 or two bf16 operands run on tensor cores');
     return;
   }
-  if (!sharesRows(contractionStaging(c, schedule)))
+  const staged = contractionStaging(c, schedule);
+  if (schedule.instruction === 'wgmma' && [staged.a, staged.b].some((o) => o.kMajor || !o.copies))
+    complain('warpgroups multiply rows of k only, staged by asynchronous copies');
+  if (!sharesRows(staged))
     complain(`${group} threads cannot share out the rows of a tile of ${tile.m}x${tile.n}x${tile.k}`);
   verifySharedBytes(mmaSharedBytes(c, schedule), target, complain);
   for (const part of scratchOf({ ...kernel, schedule })) {
     const elements = scratchElements(part);
     if (elements > maxElements) complain(`${elements} ${part.name}, more than offsets reach`);
   }
+}
+
+/** That warps, or warpgroups, can share out the tile. */
+function verifyShape(
+  { instruction, tile, warps, stages }: MmaSchedule,
+  complain: (text: string) => void,
+): void {
+  const each = `${warps.m}x${warps.n} warps`;
+  const size = `a tile of ${tile.m}x${tile.n}x${tile.k}`;
+  if (instruction === 'mma') {
+    if (tile.m % (16 * warps.m) !== 0 || tile.n % (16 * warps.n) !== 0 || tile.k % 16 !== 0)
+      complain(`${size} is not made of 16x16x16 for each of ${each}`);
+    return;
+  }
+  if (stages < 3) complain(`${stages} stages, warpgroups need 3 at least`);
+  const n = tile.n / warps.n;
+  if (warps.m % 4 !== 0 || tile.m % (16 * warps.m) !== 0 || n % 8 !== 0 || n > 256)
+    complain(`${size} is not made of 64 by 8 to 256, in steps of 8, for four of ${each} each`);
+  if (tile.k !== 32 && tile.k !== 64) complain(`${size}: rows of k for warpgroups have 32 or 64 elements`);
 }
 
 function verifySharedBytes(

@@ -54,44 +54,59 @@ const shapes: readonly Pick<MmaSchedule, 'tile' | 'warps'>[] = [
   { tile: { m: 128, n: 128, k: 64 }, warps: { m: 4, n: 2 } },
 ];
 
+/** Tiles of warpgroups: m in steps of 64, n in whatever steps of 8 the pictures ask for. */
+const warpgroupShapes: readonly (readonly [m: number, n: number, warpsM: number, warpsN: number])[] = [
+  ...[8, 16, 32, 48, 56, 64, 104, 112, 128, 208, 224, 256].map((n) => [64, n, 4, 1] as const),
+  ...[32, 48, 56, 64, 104, 112, 128].map((n) => [128, n, 4, 1] as const),
+  ...[56, 64, 112, 128, 208, 224, 256].map((n) => [128, n, 8, 1] as const),
+  ...[48, 56, 64, 112, 128].map((n) => [256, n, 8, 1] as const),
+  [64, 208, 4, 2],
+  [64, 224, 4, 2],
+  [128, 224, 4, 2],
+];
+
 /** How many copies of the kernel run side by side in the estimate: a tenant alone, and a word that is worth its name. */
 export const widths = [1, 8];
 
 /**
- * Clocks and rates of one multiprocessor. Fitted to the time of 500 schedules of ResNet-50's layers on an H200, alone and eight at once
- * (docs/performance.md), which they give within 13 % on average.
+ * Clocks and rates of one multiprocessor. Fitted to the time of 2,082 schedules of ResNet-50's layers on an H100, alone and eight at once
+ * (docs/performance.md): half of them by warps, half by warpgroups. The estimate is off by 15 % (root mean square).
  */
 const machine = {
   sharedBytes: 227 * 1024,
   threads: 2048,
   registers: 65536,
   /** Registers of a thread besides its sums. */
-  overhead: 90,
+  overhead: { mma: 79, wgmma: 60 },
   /** Thread instructions a clock. */
-  issue: 128,
-  /** Multiplications a clock that mma.sync reaches. */
-  multiply: 1100,
-  /** Bytes a clock from the L2 cache where all multiprocessors ask for them, and where few do. */
-  bytes: 18,
-  bytesAlone: 30,
+  issue: 143,
+  /** Multiplications a clock that the instruction reaches. */
+  multiply: { mma: 1370, wgmma: 2380 },
+  /** Bytes a clock from the L2 cache; and of the operand that each tenant has of its own, from device memory. */
+  bytes: 28,
+  own: 7.6,
   /** Instructions of an asynchronous copy; of an element that passes through registers; for each guard of it; of one in whole steps. */
-  copy: 7,
-  element: 13,
+  copy: 6.7,
+  element: 15,
   guard: 5,
   wholeStep: 5,
   /** Clocks of an ldmatrix with its conflicts and addresses, and of an instruction of a thread that waits for the one before. */
-  fragment: 3,
-  serial: 1.4,
+  fragment: 2.8,
+  serial: 1.5,
+  /** Clocks for a product by itself, of a thread that has one in 64. */
+  product: 9.2,
+  /** How badly the parts of a step overlap: what the lesser ones add of themselves. */
+  overlap: { mma: 2.2, wgmma: 1.1 },
   /** Instructions of the epilogue: for an output, and for an access. */
-  output: 6,
-  access: 30,
-  /** Clocks from a copy's issue to its arrival; of a step's barrier; of a block's start and end. */
-  latency: 300,
-  step: 70,
-  block: 3700,
+  output: 6.4,
+  access: 50,
+  /** Clocks from a copy's issue to its arrival; of a step's barrier; of a block's start and end, with the word's. */
+  latency: 370,
+  step: { mma: 57, wgmma: 108 },
+  block: 4530,
   /** Of blocks that share a tile: clocks until the last knows that it is, and bytes a clock at which it then takes the sums of all. */
-  join: 2500,
-  takes: 24,
+  join: 3750,
+  takes: 37,
 } as const;
 
 /** True if a contraction runs on the target's tensor cores. */
@@ -103,12 +118,6 @@ export function usesMma(c: Contraction, target: Target): boolean {
   return Math.max(m, n) >= 64 && k >= 128 && c.a.vector === 8 && c.b.vector === 8;
 }
 
-/**
- * What the estimate of a schedule whose blocks share tiles is taken times, as the exchange of sums in it was never measured: it must promise
- * more than this before it becomes a default. The tuner goes by what it measures.
- */
-const doubt = 1.15;
-
 /** Widths from which a word may have a schedule of its own. */
 const widthSteps = [1, 4, 8, 32];
 
@@ -118,8 +127,7 @@ const widthSteps = [1, 4, 8, 32];
  * word counts more.
  */
 export function mmaSchedules(c: Contraction, target: Target): Schedules {
-  const time = (s: MmaSchedule, width: number): number =>
-    estimateMma(c, s, width, target) * (s.splits > 1 ? doubt : 1);
+  const time = (s: MmaSchedule, width: number): number => estimateMma(c, s, width, target);
   const byParts = new Map<number, Map<number, Timed<MmaSchedule>>>();
   for (const schedule of mmaCandidates(c, target)) {
     const parts = partsOf(schedule);
@@ -148,10 +156,22 @@ interface Timed<S extends Schedule> {
 /** More elements than this cost a thread too many registers, and its loads come one after another. */
 const mostCarried = 48;
 
+/** The shapes of both instructions, as far as the target and the operands allow. */
+function* shapesFor(
+  c: Contraction,
+  target: Target,
+): Generator<Pick<MmaSchedule, 'instruction' | 'tile' | 'warps'>> {
+  for (const s of shapes) yield { instruction: 'mma', ...s };
+  const byRows = (o: Operand): boolean => !o.positionFast && o.vector > 1;
+  if (!target.wgmma || !byRows(c.a) || !byRows(c.b)) return;
+  for (const [m, n, warpsM, warpsN] of warpgroupShapes)
+    yield { instruction: 'wgmma', tile: { m, n, k: 64 }, warps: { m: warpsM, n: warpsN } };
+}
+
 /** Every schedule that is worth measuring. */
 export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSchedule> {
   const k = volume(c.k);
-  for (const { tile, warps } of shapes) {
+  for (const { instruction, tile, warps } of shapesFor(c, target)) {
     const group = 32 * warps.m * warps.n;
     const carried = (o: Operand, side: number): number => (o.vector > 1 ? 0 : (side * tile.k) / group);
     // What a thread carries in registers from one step to the next.
@@ -159,12 +179,13 @@ export function* mmaCandidates(c: Contraction, target: Target): Generator<MmaSch
     for (const segments of [1, 2, 4, 8]) {
       const threads = group * segments;
       // A segment of less than four steps is not worth its epilogue.
-      if (threads > 256 || (segments > 1 && k < 4 * tile.k * segments)) continue;
+      if (threads > (instruction === 'mma' ? 256 : 512) || (segments > 1 && k < 4 * tile.k * segments))
+        continue;
       // What passes through registers is on its way for one step, however deep the stages.
       const copied = c.a.vector > 1 && c.b.vector > 1;
       for (const splits of splitsOf(c, tile, segments, target))
-        for (const stages of copied ? [4, 3, 2] : [2]) {
-          const s = { skeleton: 'mma', threads, tile, warps, stages, segments, splits } as const;
+        for (const stages of !copied ? [2] : instruction === 'mma' ? [4, 3, 2] : [5, 4, 3]) {
+          const s = { skeleton: 'mma', instruction, threads, tile, warps, stages, segments, splits } as const;
           if (sharesRows(contractionStaging(c, s)) && mmaSharedBytes(c, s) <= target.mostSharedBytes) yield s;
         }
     }
@@ -185,7 +206,7 @@ function splitsOf(c: Contraction, tile: MmaSchedule['tile'], segments: number, t
 
 /** Clocks that `width` copies of the kernel take side by side. */
 export function estimateMma(c: Contraction, s: MmaSchedule, width: number, target: Target): number {
-  const { tile, warps, stages, segments, splits, threads } = s;
+  const { instruction, tile, warps, stages, segments, splits, threads } = s;
   const { units } = target;
   const k = volume(c.k);
   const tiles = Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
@@ -201,7 +222,13 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number, targe
   const staged = staging(c.a, tile.m) + staging(c.b, tile.n);
   const products = tile.m * tile.n * tile.k * segments;
   const loads = (threads / 32) * ((tile.m / warps.m + tile.n / warps.n) / 16) * (tile.k / 16);
-  const parts = [staged / machine.issue, products / machine.multiply, loads * machine.fragment];
+  const multiplied = products / machine.multiply[instruction];
+  const parts = [
+    staged / machine.issue,
+    multiplied,
+    // Warpgroups load no fragments.
+    instruction === 'mma' ? loads * machine.fragment : 0,
+  ];
   const most = Math.max(...parts);
   const sum = parts.reduce((a, b) => a + b, 0);
   const perOutput = machine.output + 0.7 * segments + machine.access / c.epilogueVector;
@@ -210,23 +237,24 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number, targe
   const left = splits > 1 ? 4 * tile.m * tile.n * segments : 0;
   const bytes = (2 * ((tile.m + tile.n) * k + tile.m * tile.n * accesses(c))) / splits + 2 * left;
   const blocks = width * volume(c.batch) * tiles * splits;
-  // The cache's bytes are shared by those who ask.
-  const share = units / Math.min(blocks, units);
-  const rate = Math.min(machine.bytesAlone, machine.bytes * share);
   // The parts of a step overlap badly: the lesser ones count, too.
-  const busy = Math.max(steps * (most + 1.5 * (sum - most)) + epilogue / splits, bytes / rate);
+  const busy = Math.max(
+    steps * (most + machine.overlap[instruction] * (sum - most)) + epilogue / splits,
+    bytes / machine.bytes,
+  );
 
   // What a block takes by itself, however little the multiprocessor has to do.
+  const ahead = stages - (instruction === 'mma' ? 1 : 2);
   const alone =
     steps *
-      (machine.latency / (stages - 1) +
-        machine.step +
+      (machine.latency / ahead +
+        machine.step[instruction] +
         (machine.serial * staged) / threads +
-        (3 * products) / (64 * threads)) +
-    2 * epilogue +
+        (instruction === 'mma' ? (machine.product * products) / (64 * threads) : multiplied)) +
+    2.15 * epilogue +
     (splits > 1 ? machine.join + (splits * left) / machine.takes : 0) +
     machine.block;
-  const registers = tile.m * tile.n * segments + threads * machine.overhead;
+  const registers = tile.m * tile.n * segments + threads * machine.overhead[instruction];
   const fit = Math.max(
     1,
     Math.min(
@@ -236,7 +264,11 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number, targe
     ),
   );
   const each = Math.ceil(blocks / units);
-  return Math.max(each * busy, Math.ceil(each / fit) * Math.max(alone, 1.25 * busy));
+  // With channels last, and in a product with a matrix of weights, these are the rows of m.
+  const own = (width * 2 * volume(c.batch) * volume(c.m) * k) / (machine.own * units);
+  const computed = Math.max(each * busy, Math.ceil(each / fit) * alone, machine.block);
+  // Near one another, each holds up the other.
+  return ((computed - machine.block) ** 4 + own ** 4) ** 0.25 + machine.block;
 }
 
 /** How many buffers the epilogue reads or writes an element of for each output; what is the same for all of n stays near. */

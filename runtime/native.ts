@@ -44,6 +44,8 @@ export interface Operand {
   readonly buffer: NativeBuffer;
   readonly offset: number;
   readonly bytes: number;
+  /** True if no kernel writes it. Such a one may be read while the word before still runs. */
+  readonly constant?: boolean;
 }
 
 /** One tenant's kernel in a word; see codegen/prelude/slot.h. */

@@ -62,7 +62,7 @@ export class LoadedTenants {
 
   /** Part of a tenant's memory. */
   operand(tenant: number, { space, offset, bytes }: Place): Operand {
-    return { buffer: this.#memory[tenant]![space], offset, bytes };
+    return { buffer: this.#memory[tenant]![space], offset, bytes, constant: space === 'weights' };
   }
 
   /** A tenant's number; throws RequestError for a name that nobody has. */

@@ -81,6 +81,7 @@ const mma = (
   splits = 1,
 ): MmaSchedule => ({
   skeleton: 'mma',
+  instruction: 'mma',
   threads: 32 * warps * segments,
   tile: { m, n, k },
   warps: { m: 1, n: warps },

@@ -8,6 +8,7 @@ import { deepestStep, partDepth, partsOf } from '../ir/mma.ts';
 import type { Program } from '../ir/program.ts';
 import { randomInput } from '../ir/random.ts';
 import { bytesOf } from '../ir/tensor.ts';
+import { verifyKernel } from '../ir/verify.ts';
 import { convKernel, matmulKernel } from './codegen/kernels.ts';
 import { oneWord, runWord } from './support/run_kernel.ts';
 import { titled, type Way, type WayKind, wayKinds } from './support/ways.ts';
@@ -20,6 +21,7 @@ const mma = (
   splits: number,
 ): MmaSchedule => ({
   skeleton: 'mma',
+  instruction: 'mma',
   threads: 32 * warps[0] * warps[1] * segments,
   tile: { m, n, k },
   warps: { m: warps[0], n: warps[1] },
@@ -28,17 +30,23 @@ const mma = (
   splits,
 });
 
+/** By warpgroups: the tensor cores of an H100 add in the same order, whichever instruction asks them to. */
+const wgmma = (...shape: Parameters<typeof mma>): MmaSchedule => ({ ...mma(...shape), instruction: 'wgmma' });
+
 /** By the number of parts. */
 const schedules: readonly MmaSchedule[] = [
   mma([16, 16, 32], [1, 1], 2, 1, 1),
   mma([32, 48, 64], [2, 1], 3, 1, 1),
   mma([32, 32, 16], [1, 2], 4, 1, 1),
+  wgmma([64, 24, 64], [4, 1], 3, 1, 1),
   mma([16, 16, 32], [1, 1], 3, 2, 1),
+  wgmma([64, 16, 32], [4, 1], 4, 2, 1),
   mma([32, 48, 64], [1, 1], 2, 1, 2),
   mma([16, 32, 16], [1, 1], 2, 8, 1),
   mma([32, 16, 64], [2, 1], 2, 4, 2),
   mma([16, 16, 32], [1, 1], 3, 2, 4),
   mma([32, 32, 64], [1, 1], 2, 1, 8),
+  wgmma([64, 32, 64], [4, 1], 3, 2, 4),
 ];
 
 /** The kernel with its outputs as they are before they are rounded to 16 bits, which would hide in what order sums were added. */
@@ -75,7 +83,12 @@ function suite(kind: WayKind): void {
     for (const kernel of kernels)
       programs.set(
         kernel,
-        new Map(schedules.map((schedule) => [schedule, oneWord([{ ...kernel, schedule }], way.target)])),
+        new Map(
+          schedules
+            // Warpgroups need rows of k that can be copied.
+            .filter((schedule) => verifyKernel({ ...kernel, schedule }).length === 0)
+            .map((schedule) => [schedule, oneWord([{ ...kernel, schedule }], way.target)]),
+        ),
       );
     await way.prepare([...programs.values()].flatMap((p) => [...p.values()]));
   }, 600_000);
@@ -83,6 +96,8 @@ function suite(kind: WayKind): void {
 
   kernels.forEach((kernel, n) => {
     it(`of kernel ${n}`, async () => {
+      const counts = [...programs.get(kernel)!.keys()].filter((s) => s.instruction === 'wgmma').length;
+      expect(counts).toBe(n === 0 ? 0 : 3);
       const inputs = kernel.inputs.map((b, i) => randomInput(b, 10 * n + i));
       const bits = new Map<number, Set<string>>();
       for (const [schedule, program] of programs.get(kernel)!) {

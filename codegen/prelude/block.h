@@ -1,5 +1,13 @@
 // What the threads of a block do together, written with the instructions that cuda.h has.
 
+// CUDA shuffles no 16-bit floats of ours.
+__device__ inline half_t __shfl_xor_sync(unsigned mask, half_t value, int step) {
+  return {(unsigned short)__shfl_xor_sync(mask, (unsigned)value.bits, step)};
+}
+__device__ inline bf16_t __shfl_xor_sync(unsigned mask, bf16_t value, int step) {
+  return {(unsigned short)__shfl_xor_sync(mask, (unsigned)value.bits, step)};
+}
+
 // Combines one value of each of LANES neighbouring threads by a butterfly, so every lane gets the same bits. Up to a warp
 // the values travel by shuffle, beyond it the warps' results meet in shared memory.
 template <int LANES, typename T, typename Combine>

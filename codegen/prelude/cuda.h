@@ -2,6 +2,20 @@
 
 #define WORD_LAUNCH const __grid_constant__ WordLaunch
 
+// A word may begin while the one before it ends (programmatic dependent launch, sm_90 and later). Every block of every word does both:
+// lets the next word's blocks come as soon as all of its own have a place, and waits for the end of the word before, and thus of all
+// before that, ere it reads or writes what any of them may write.
+__device__ inline void let_next_word_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ inline void await_word_before() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 __device__ inline unsigned long long nanoseconds() {
   unsigned long long ns;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
@@ -85,7 +99,7 @@ __device__ inline void fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "m
 
 // A variable in the shared memory that a block is given at launch: the kernels of a wide word have the same bytes for theirs.
 #define BLOCK_SHARED(type, name)                          \
-  extern __shared__ __align__(128) unsigned char asked[]; \
+  extern __shared__ __align__(1024) unsigned char asked[]; \
   type& name = *(type*)asked
 
 // Instructions of sm_80 and later, for products of 16-bit floats on tensor cores (see mma.h).
@@ -159,4 +173,49 @@ __device__ inline void sync_group(int group) {
     asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(THREADS) : "memory");
   }
 }
+#endif
+
+// Instructions of sm_90a, for products of warpgroups (see warpgroup.h).
+#if __CUDA_ARCH__ >= 900
+
+// What the tensor cores read by themselves is to see what this thread's copies brought.
+__device__ inline void show_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// Around the products of a step: what is in the sums is there; they are one batch.
+__device__ inline void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+// Waits until at most PENDING batches of products are under way.
+template <int PENDING>
+__device__ inline void multiplied() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
+// Keeps the compiler from reading sums before this point.
+template <int COUNT>
+__device__ inline void hold_sums(float (&sums)[COUNT][4]) {
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(sums[i][0]), "+f"(sums[i][1]), "+f"(sums[i][2]), "+f"(sums[i][3])::"memory");
+}
+
+// Where the tensor cores find a tile: rows of K 16-bit floats, in groups of eight rows, `swizzled` as the hardware does it.
+template <int K>
+__device__ inline unsigned long long tile_descriptor(const void* rows) {
+  static_assert(K == 32 || K == 64, "rows of 64 or 128 bytes");
+  constexpr unsigned long long kSwizzle = K == 64 ? 1 : 2, kEightRows = 8 * K * 2;
+  return (shared_address(rows) >> 4 & 0x3fff) | 1ull << 16 | kEightRows >> 4 << 32 | kSwizzle << 62;
+}
+
+// sums (64 by N) += left (64 by 16) * right (N by 16, transposed), by one instruction; WARPGROUP_PRODUCT defines it for an N.
+template <int N, typename T>
+struct Product;
+template <int K, int N, typename T>
+__device__ inline void start_product(float (&sums)[N / 8][4], const T* left, const T* right, int k) {
+  Product<N, T>::start(sums, tile_descriptor<K>(left) + k / 8, tile_descriptor<K>(right) + k / 8);
+}
+#define WARPGROUP_PRODUCT(N, T, TYPES, SUMS, LEFT, RIGHT, ...)                                                                     \
+  template <>                                                                                                                     \
+  struct Product<N, T> {                                                                                                          \
+    static __device__ inline void start(float (&sums)[N / 8][4], unsigned long long left, unsigned long long right) {             \
+      asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPES " {" SUMS "}, " LEFT ", " RIGHT ", 1, 1, 1, 0, 0;" \
+                   : __VA_ARGS__ : "l"(left), "l"(right));                                                                        \
+    }                                                                                                                             \
+  }
+#define EIGHT_COLUMNS(i) "+f"(sums[i][0]), "+f"(sums[i][1]), "+f"(sums[i][2]), "+f"(sums[i][3])
 #endif

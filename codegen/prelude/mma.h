@@ -98,24 +98,33 @@ __device__ inline void put_fragments(float (&sums)[Rows][Pitch], const float (&a
   for (int i = 0; i < FM; i++) put_fragment<Pitch>(&sums[n + lane / 4][m + i * 8 + lane % 4 * 2], acc[i]);
 }
 
-// Likewise of what the SPLITS blocks of a tile have left, added pairwise, neighbours first: row `j` of FN.
+// The sums of a fragment, of COUNT, as the SPLITS blocks of a tile have left them, added pairwise, neighbours first.
+template <int SPLITS, int THREADS, int COUNT>
+__device__ inline void take_sums(float (&sum)[4], const float* partials, int fragment) {
+  float part[SPLITS][4];
+#pragma unroll
+  for (int s = 0; s < SPLITS; s++) take_floats(part[s], partials + ((s * COUNT + fragment) * THREADS + (int)threadIdx.x) * 4);
+#pragma unroll
+  for (int apart = 1; apart < SPLITS; apart *= 2) {
+#pragma unroll
+    for (int s = 0; s < SPLITS; s += 2 * apart) {
+#pragma unroll
+      for (int c = 0; c < 4; c++) part[s][c] += part[s + apart][c];
+    }
+  }
+#pragma unroll
+  for (int c = 0; c < 4; c++) sum[c] = part[0][c];
+}
+
+// Writes 16 positions of n by 8 FM of m of what has been left to sums[n...][m...]: row `j` of FN.
 template <int SPLITS, int THREADS, int FN, int FM, int Rows, int Pitch>
 __device__ inline void put_left_sums(float (&sums)[Rows][Pitch], const float* partials, int j, int n, int m, int lane) {
   constexpr int kAtOnce = SPLITS < 16 ? 16 / SPLITS : 1;  // fragments whose loads are on their way together
 #pragma unroll kAtOnce
   for (int i = 0; i < FM; i++) {
-    float part[SPLITS][4];
-#pragma unroll
-    for (int s = 0; s < SPLITS; s++) take_floats(part[s], partials + (((s * FN + j) * FM + i) * THREADS + (int)threadIdx.x) * 4);
-#pragma unroll
-    for (int apart = 1; apart < SPLITS; apart *= 2) {
-#pragma unroll
-      for (int s = 0; s < SPLITS; s += 2 * apart) {
-#pragma unroll
-        for (int c = 0; c < 4; c++) part[s][c] += part[s + apart][c];
-      }
-    }
-    put_fragment<Pitch>(&sums[n + lane / 4][m + i * 8 + lane % 4 * 2], part[0]);
+    float sum[4];
+    take_sums<SPLITS, THREADS, FN * FM>(sum, partials, j * FM + i);
+    put_fragment<Pitch>(&sums[n + lane / 4][m + i * 8 + lane % 4 * 2], sum);
   }
 }
 #endif

@@ -12,6 +12,8 @@ struct SlotRow {
   unsigned begin, end;   // the range of virtual blocks to run
   unsigned body;         // which of a wide word's kernel bodies
   unsigned tenant;       // whose it is; nothing computed depends on it
+  unsigned constants;    // a bit for each operand that no kernel writes
+  unsigned unused;
   unsigned long long operand[kMaxOperands];  // device addresses: inputs, then outputs
   int size[kMaxSizes];   // generic tier: the sizes that the kernel class leaves open
 };

@@ -1,19 +1,25 @@
 /**
  * @file From the syntax of a schedule to the schedule.
  */
-import { match } from 'ts-pattern';
-import type { Schedule, Schedules, WiderSchedule } from '../kernel.ts';
+import { match, P } from 'ts-pattern';
+import type { MmaSchedule, Schedule, Schedules, WiderSchedule } from '../kernel.ts';
 import type { ScheduleAst, SchedulesAst } from './ast.ts';
 import type { Reader } from './build_types.ts';
 
-/** How many sizes each setting of a skeleton has. */
+const tensorCores = { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1, splits: 1 };
+
+/** How many sizes each setting of a schedule has, by the name that it begins with. */
 const settings = {
   map: { threads: 1, per_thread: 1, vector: 1 },
   reduction: { threads: 1, lanes: 1 },
   contraction: { threads: 1, tile: 3, per_thread: 2 },
-  mma: { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1, splits: 1 },
+  mma: tensorCores,
+  wgmma: tensorCores,
   attention: { threads: 1, tile: 2, room: 2 },
-} as const satisfies { [S in Schedule['skeleton']]: Record<string, number> };
+} as const satisfies { [S in Name]: Record<string, number> };
+
+/** A skeleton, or the instruction of one. */
+type Name = Schedule['skeleton'] | MmaSchedule['instruction'];
 
 /** Settings that are 1 where they are left out. */
 const optional: ReadonlySet<string> = new Set(['vector', 'splits']);
@@ -36,7 +42,7 @@ function buildSchedule({ skeleton, settings: given }: ScheduleAst, reader: Reade
     reader.report(skeleton.span, `no skeleton '${name}': expected one of ${known}`);
     return undefined;
   }
-  const wanted: Record<string, number> = settings[name as Schedule['skeleton']];
+  const wanted: Record<string, number> = settings[name as Name];
   const values = new Map<string, readonly number[]>();
   for (const { name: setting, sizes } of given) {
     const count = Object.hasOwn(wanted, setting.text) ? wanted[setting.text] : undefined;
@@ -54,7 +60,7 @@ function buildSchedule({ skeleton, settings: given }: ScheduleAst, reader: Reade
   if (missing.length > 0) reader.report(skeleton.span, `the schedule lacks ${missing.join(', ')}`);
   const size = (setting: string, n = 0): number => values.get(setting)?.[n] ?? 1;
   const threads = size('threads');
-  return match(name as Schedule['skeleton'])
+  return match(name as Name)
     .returnType<Schedule>()
     .with('map', (map) => ({ skeleton: map, threads, perThread: size('per_thread'), vector: size('vector') }))
     .with('reduction', (reduction) => ({ skeleton: reduction, threads, lanes: size('lanes') }))
@@ -64,8 +70,9 @@ function buildSchedule({ skeleton, settings: given }: ScheduleAst, reader: Reade
       tile: { m: size('tile'), n: size('tile', 1), k: size('tile', 2) },
       perThread: { m: size('per_thread'), n: size('per_thread', 1) },
     }))
-    .with('mma', (mma) => ({
-      skeleton: mma,
+    .with(P.union('mma', 'wgmma'), (instruction) => ({
+      skeleton: 'mma',
+      instruction,
       threads,
       tile: { m: size('tile'), n: size('tile', 1), k: size('tile', 2) },
       warps: { m: size('warps'), n: size('warps', 1) },

@@ -43,6 +43,7 @@ struct SlotSpec {
   unsigned end = 0;
   unsigned blocks = 0;
   std::vector<Address> operands;
+  unsigned constants = 0;  // a bit for each operand that no kernel writes
   std::vector<int> sizes;
 };
 

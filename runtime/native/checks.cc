@@ -58,6 +58,12 @@ std::int64_t ReadInteger(Napi::Value value, const Where& where, std::int64_t lea
   return static_cast<std::int64_t>(number);
 }
 
+bool ReadFlag(Napi::Value value, const Where& where) {
+  if (value.IsUndefined()) return false;
+  if (!value.IsBoolean()) ThrowType(value.Env(), where, "true or false, not " + Shown(value));
+  return value.As<Napi::Boolean>();
+}
+
 std::string ReadString(Napi::Value value, const Where& where) {
   if (!value.IsString()) ThrowType(value.Env(), where, "a string, not " + Shown(value));
   std::string text = value.As<Napi::String>().Utf8Value();

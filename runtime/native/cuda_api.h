@@ -36,6 +36,28 @@ constexpr unsigned CU_EVENT_RECORD_DEFAULT = 0;
 constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
 constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
 
+constexpr int CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+
+struct CUlaunchAttribute {
+  int id;
+  int padding;
+  union {
+    char room[64];
+    int programmaticStreamSerializationAllowed;
+  } value;
+};
+static_assert(sizeof(CUlaunchAttribute) == 72);
+
+struct CUlaunchConfig {
+  unsigned gridDimX, gridDimY, gridDimZ;
+  unsigned blockDimX, blockDimY, blockDimZ;
+  unsigned sharedMemBytes;
+  CUstream hStream;
+  CUlaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+static_assert(sizeof(CUlaunchConfig) == 56 && offsetof(CUlaunchConfig, attrs) == 40);
+
 struct CUDA_KERNEL_NODE_PARAMS {  // version 2
   CUfunction func;
   unsigned gridDimX, gridDimY, gridDimZ;
@@ -105,7 +127,9 @@ static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == 72 && offsetof(CUDA_KERNEL_NODE
   ENTRY(LaunchKernel, "cuLaunchKernel",                                                                          \
         (CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,               \
          unsigned block_y, unsigned block_z, unsigned shared_bytes, CUstream stream, void** parameters,          \
-         void** extra))
+         void** extra))                                                                                          \
+  ENTRY(LaunchKernelEx, "cuLaunchKernelEx",                                                                      \
+        (const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra))
 
 using nvrtcResult = int;
 using nvrtcProgram = struct _nvrtcProgram*;

@@ -81,7 +81,7 @@ class CudaProgram : public LoadedProgram {
     if (order_ == WordOrder::kBranches) return BuildBranches(executable_);
     Capture(executable_, [this] {
       start_.Capture();
-      for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i);
+      for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i, nullptr, i > 0);
       end_.Capture();
     });
   }
@@ -95,7 +95,7 @@ class CudaProgram : public LoadedProgram {
     if (traced_) return;
     if (order_ == WordOrder::kBranches) return BuildBranches(traced_, times_.get());
     Capture(traced_, [this] {
-      for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i, times_.get());
+      for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i, times_.get(), i > 0);
     });
   }
 
@@ -182,12 +182,24 @@ class CudaProgram : public LoadedProgram {
     return launch;
   }
 
-  void CaptureWord(std::size_t index, const CudaTable* times = nullptr) {
+  // If it follows another word it may begin while that one ends, where the GPU can: the emitted code waits for it by itself
+  // (await_word_before in codegen/prelude/cuda.h).
+  void CaptureWord(std::size_t index, const CudaTable* times = nullptr, bool follows = false) {
     WordLaunch launch = LaunchOf(index, times);
     void* parameters[] = {&launch};
-    context_.Check(context_.cu.LaunchKernel(functions_[index], table_.words()[index].grid, 1, 1, threads_[index], 1, 1,
-                                            shared_bytes_[index], context_.stream, parameters, nullptr),
-                   "capturing a word");
+    CUlaunchAttribute overlap = {};
+    overlap.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    overlap.value.programmaticStreamSerializationAllowed = 1;
+    CUlaunchConfig config = {};
+    config.gridDimX = table_.words()[index].grid;
+    config.gridDimY = config.gridDimZ = 1;
+    config.blockDimX = threads_[index];
+    config.blockDimY = config.blockDimZ = 1;
+    config.sharedMemBytes = shared_bytes_[index];
+    config.hStream = context_.stream;
+    config.attrs = &overlap;
+    config.numAttrs = follows && context_.overlaps_words ? 1 : 0;
+    context_.Check(context_.cu.LaunchKernelEx(&config, functions_[index], parameters, nullptr), "capturing a word");
   }
 
   CUgraphNode AddWord(CUgraph graph, const std::vector<CUgraphNode>& before, std::size_t index, const CudaTable* times) {

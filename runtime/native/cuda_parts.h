@@ -23,8 +23,19 @@ class CudaContext {
           "asking for the CUDA device's properties");
     Check(cu.DeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device_),
           "asking for the CUDA device's properties");
+    int major = 0;
+    Check(cu.DeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device_),
+          "asking for the CUDA device's properties");
+    overlaps_words = major >= 9;
     CUcontext context = nullptr;
-    Check(cu.DevicePrimaryCtxRetain(&context, device_), "making the CUDA context");
+    const CUresult made = cu.DevicePrimaryCtxRetain(&context, device_);
+    // NVIDIA promises no way back from a fault but a new process. Some drivers make a sound context once the last
+    // device of the process is closed, others (580) say the old error here as well.
+    if (CudaDriver::IsFatal(made)) {
+      throw std::runtime_error("making the CUDA context failed: " + driver.Describe(made) +
+                               "; after a fault on the GPU a process has to be started anew to use it");
+    }
+    Check(made, "making the CUDA context");
     try {
       Check(cu.CtxSetCurrent(context), "entering the CUDA context");
       Check(cu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING), "making the CUDA stream");
@@ -58,6 +69,7 @@ class CudaContext {
   const CudaDriver& driver;
   const CudaFunctions& cu;
   CUstream stream = nullptr;
+  bool overlaps_words = false;  // has programmatic dependent launch
   // The most shared memory that a block can ask for, in bytes.
   int max_shared_bytes = 0;
   int multiprocessors = 1;

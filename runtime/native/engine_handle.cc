@@ -169,7 +169,9 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
   const Where operands_where(where, "operands");
   const List operands(object.Get("operands"), operands_where, kMaxOperands);
   for (std::uint32_t i = 0; i < operands.size(); ++i) {
-    row.operand[i] = Keep(ReadOperand(device_, operands[i], Where(operands_where, i)));
+    const OperandView operand = ReadOperand(device_, operands[i], Where(operands_where, i));
+    if (operand.constant) row.constants |= 1u << i;
+    row.operand[i] = Keep(operand);
   }
   const Where sizes_where(where, "sizes");
   const List sizes(object.Get("sizes"), sizes_where, kMaxSizes);

@@ -173,6 +173,7 @@ struct OperandView {
   std::shared_ptr<Memory> memory;
   Address address = 0;
   std::size_t bytes = 0;
+  bool constant = false;
 };
 OperandView ReadOperand(const Device& device, Napi::Value value, const Where& where);
 

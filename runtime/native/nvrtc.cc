@@ -176,6 +176,19 @@ std::string Nvrtc::Log(nvrtcProgram program) const {
   return log.substr(0, log.find('\0'));
 }
 
+namespace {
+
+// The first line of a log that tells an error.
+std::string FirstError(const std::string& log) {
+  const std::size_t error = log.find("error");
+  if (error == std::string::npos) return "";
+  const std::size_t before = log.rfind('\n', error);
+  const std::size_t begin = before == std::string::npos ? 0 : before + 1;
+  return log.substr(begin, log.find('\n', error) - begin);
+}
+
+}  // namespace
+
 CudaImage Nvrtc::Compile(const std::string& source, const std::string& target) const {
   struct Closer {
     const Nvrtc& nvrtc;
@@ -185,7 +198,8 @@ CudaImage Nvrtc::Compile(const std::string& source, const std::string& target) c
     }
   } made{*this};
   Check(CreateProgram(&made.program, source.c_str(), "wideword.cu", 0, nullptr, nullptr), "making an NVRTC program");
-  const std::string architecture = "--gpu-architecture=" + target;
+  // Code for 9.0 runs on 9.0 alone in any case, so it may use what only that has.
+  const std::string architecture = "--gpu-architecture=" + (target == "sm_90" ? "sm_90a" : target);
   const std::vector<const char*> options = {
       architecture.c_str(), "--std=c++17",
       // Results are promised to the bit: a*b+c is contracted only where the source says fma.
@@ -197,6 +211,9 @@ CudaImage Nvrtc::Compile(const std::string& source, const std::string& target) c
   image.log = Log(made.program);
   if (result != NVRTC_SUCCESS) {
     std::string message = "CUDA compilation for " + target + " failed: " + GetErrorString(result);
+    // What is wrong goes into the first line, which is all that many will show.
+    const std::string first = FirstError(image.log);
+    if (!first.empty()) message += ": " + first;
     if (!image.log.empty()) message += "\n" + image.log;
     throw std::runtime_error(message);
   }

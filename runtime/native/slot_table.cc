@@ -60,6 +60,7 @@ SlotTable::SlotTable(const std::vector<WordSpec>& words) {
       row.end = slot.end;
       row.body = slot.body;
       row.tenant = slot.tenant;
+      row.constants = slot.constants;
       std::copy(slot.operands.begin(), slot.operands.end(), row.operand);
       std::copy(slot.sizes.begin(), slot.sizes.end(), row.size);
       rows_.push_back(row);

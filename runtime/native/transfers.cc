@@ -95,6 +95,7 @@ SlotSpec PartsBuilder::ReadSlot(Napi::Value value, const Where& where) {
     const OperandView operand = ReadOperand(device_, operands[i], Where(operands_where, i));
     if (kept_.insert(operand.memory.get()).second) parts_.memories.push_back(operand.memory);
     slot.operands.push_back(operand.address);
+    if (operand.constant) slot.constants |= 1u << i;
   }
   const Where sizes_where(where, "sizes");
   const List sizes(object.Get("sizes"), sizes_where, kMaxSizes);
@@ -127,6 +128,7 @@ OperandView ReadOperand(const Device& device, Napi::Value value, const Where& wh
   CheckRange(value.Env(), *operand.memory, offset, bytes, where);
   operand.address = operand.memory->address + offset;
   operand.bytes = static_cast<std::size_t>(bytes);
+  operand.constant = ReadFlag(object.Get("constant"), Where(where, "constant"));
   return operand;
 }
 

@@ -38,12 +38,18 @@ const shape = (
   splits = 1,
 ): MmaSchedule => ({
   skeleton: 'mma',
+  instruction: 'mma',
   threads: 32 * warps[0] * warps[1] * segments,
   tile: { m, n, k },
   warps: { m: warps[0], n: warps[1] },
   stages,
   segments,
   splits,
+});
+
+const byWarpgroups = (...sizes: Parameters<typeof shape>): MmaSchedule => ({
+  ...shape(...sizes),
+  instruction: 'wgmma',
 });
 
 const cases: Record<string, Case> = {
@@ -190,6 +196,34 @@ const cases: Record<string, Case> = {
   'a tile of 128x128': { kernel: wide, schedule: shape(128, 128, 32, [4, 2], 2, 1) },
   'a tile of 64x64x64': { kernel: wide, schedule: shape(64, 64, 64, [2, 2], 2, 1) },
   '4 stages': { kernel: wide, schedule: shape(32, 64, 32, [1, 2], 4, 1) },
+  'warpgroups: NHWC conv 3x3, whole steps, 56 pixels a tile': {
+    kernel: nhwc({ channels: 64, outChannels: 40, size: [11, 11], kernel: [3, 1], pad: 1, residual: true }),
+    schedule: byWarpgroups(64, 56, 64, [4, 1], 3, 1),
+  },
+  'warpgroups: NHWC conv 1x1, two along m in tiles of 256': {
+    kernel: nhwc({ channels: 320, outChannels: 200, size: [7, 7], kernel: [1, 1], residual: true }),
+    schedule: byWarpgroups(256, 48, 64, [8, 1], 4, 1),
+  },
+  'warpgroups: NHWC conv 3x3, two along n, sums put down in rounds': {
+    kernel: nhwc({ channels: 32, outChannels: 72, size: [15, 15], kernel: [3, 3], pad: 1, residual: true }),
+    schedule: byWarpgroups(128, 208, 32, [4, 2], 3, 1),
+  },
+  'warpgroups: a transposed matrix by rows, 2 segments, bf16': {
+    kernel: matmulKernel(1, 20, 130, 520, true, 'bf16'),
+    schedule: byWarpgroups(64, 24, 64, [4, 1], 4, 2),
+  },
+  'warpgroups: a row by a matrix in 4 splits of 2 segments': {
+    kernel: matmulKernel(1, 1, 100, 1032, true, 'f16'),
+    schedule: byWarpgroups(64, 8, 32, [4, 1], 4, 2, 4),
+  },
+  'warpgroups: NHWC conv 3x3 residual in 2 splits, steps that go round': {
+    kernel: nhwc({ channels: 24, outChannels: 40, size: [7, 7], kernel: [3, 3], pad: 1, residual: true }),
+    schedule: byWarpgroups(64, 48, 32, [4, 1], 3, 1, 2),
+  },
+  'warpgroups: more stages than steps': {
+    kernel: matmulKernel(1, 32, 64, 72, true, 'f16'),
+    schedule: byWarpgroups(64, 32, 64, [4, 1], 4, 1),
+  },
   'more stages than steps': {
     kernel: matmulKernel(1, 32, 32, 16, true, 'f16'),
     schedule: shape(32, 32, 16, [1, 1], 4, 2),

@@ -30,7 +30,13 @@ const plain = (kernel: Kernel): Kernel => scheduleKernel(kernel, target);
 type MmaShape = Pick<MmaSchedule, 'tile' | 'warps' | 'stages' | 'segments'> & { readonly splits?: number };
 const mma = (kernel: Kernel, s: MmaShape): Kernel => ({
   ...kernel,
-  schedule: { skeleton: 'mma', threads: 32 * s.warps.m * s.warps.n * s.segments, splits: 1, ...s },
+  schedule: {
+    skeleton: 'mma',
+    instruction: 'mma',
+    threads: 32 * s.warps.m * s.warps.n * s.segments,
+    splits: 1,
+    ...s,
+  },
 });
 
 const conv = (channelsInner: boolean): Kernel =>

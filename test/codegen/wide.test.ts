@@ -36,6 +36,7 @@ function kernelsFor(targetName: string): Kernel[] {
     plain(convKernel({ channels: 9, outChannels: 33, size: [12, 11], kernel: [3, 3], pad: 1 })),
     given(matmulKernel(1, 40, 48, 300, true, 'f16'), {
       skeleton: 'mma',
+      instruction: 'mma',
       threads: 128,
       tile: { m: 16, n: 16, k: 32 },
       warps: { m: 1, n: 1 },

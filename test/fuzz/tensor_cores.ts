@@ -39,6 +39,7 @@ const schedule: fc.Arbitrary<MmaSchedule> = fc
   })
   .map(({ m, n, k, stages, segments, splits }) => ({
     skeleton: 'mma',
+    instruction: 'mma',
     threads: 32 * segments,
     tile: { m, n, k },
     warps: { m: 1, n: 1 },

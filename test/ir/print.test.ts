@@ -59,6 +59,7 @@ describe('kernel classes', () => {
     const tile = { m: 32, n: 32, k: 32 };
     const schedule = {
       skeleton: 'mma',
+      instruction: 'mma',
       threads: 64,
       tile,
       warps: { m: 1, n: 1 },

@@ -19,6 +19,7 @@ const kernel: Kernel = {
   ...matmulKernel(1, 20, 24, 300, true, 'f16'),
   schedule: {
     skeleton: 'mma',
+    instruction: 'mma',
     threads: 32,
     tile: { m: 16, n: 16, k: 32 },
     warps: { m: 1, n: 1 },

@@ -23,6 +23,7 @@ const copy = (at: Affine | typeof i, value: Expr = load(x, [i])): Kernel =>
 
 const mma = {
   skeleton: 'mma',
+  instruction: 'mma',
   threads: 128,
   tile: { m: 64, n: 64, k: 32 },
   warps: { m: 2, n: 2 },

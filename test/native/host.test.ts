@@ -202,20 +202,20 @@ describe('rounds on the host device', () => {
             begin: 5,
             end: 9,
             blocks: 4,
-            operands: [whole(rows[1]!), { buffer: rows[1]!, offset: 32, bytes: 480 }],
+            operands: [whole(rows[1]!), { buffer: rows[1]!, offset: 32, bytes: 480, constant: true }],
             sizes: [-1, 7, 2 ** 31 - 1, -(2 ** 31)],
           }),
         ),
       ]);
       await program.run({ active: [4, 0xffffffff], ...all });
-      const data = new Uint8Array(344);
+      const data = new Uint8Array(352);
       device.read({ buffer: rows[1]!, offset: 0, data });
       const view = new DataView(data.buffer);
-      const head = Array.from({ length: 6 }, (_, i) => view.getUint32(i * 4, true));
-      expect(head).toEqual([2, 4, 5, 9, 3, 0xffffffff]);
-      expect(view.getBigUint64(32, true) - view.getBigUint64(24, true)).toBe(32n);
-      expect(view.getBigUint64(24, true) % 64n).toBe(0n);
-      const sizes = Array.from({ length: 48 }, (_, i) => view.getInt32(24 + 16 * 8 + i * 4, true));
+      const head = Array.from({ length: 7 }, (_, i) => view.getUint32(i * 4, true));
+      expect(head).toEqual([2, 4, 5, 9, 3, 0xffffffff, 0b10]);
+      expect(view.getBigUint64(40, true) - view.getBigUint64(32, true)).toBe(32n);
+      expect(view.getBigUint64(32, true) % 64n).toBe(0n);
+      const sizes = Array.from({ length: 48 }, (_, i) => view.getInt32(32 + 16 * 8 + i * 4, true));
       expect(sizes).toEqual([-1, 7, 2 ** 31 - 1, -(2 ** 31), ...new Array(44).fill(0)]);
     }));
 

@@ -46,7 +46,14 @@ describe('candidates', () => {
       });
 
   it('on tensor cores are other tiles for many tenants than for one', () => {
-    const wide = convKernel({ ...conv, channels: 256, outChannels: 256, size: [28, 28], dtype: 'f16' });
+    const shape = {
+      channels: 256,
+      outChannels: 256,
+      size: [28, 28],
+      channelsInner: true,
+      channelsLast: true,
+    } as const;
+    const wide = convKernel({ ...conv, ...shape, dtype: 'f16' });
     const defaults = kernelVariants(scheduleKernel(wide, targetOf('sm_90'))).length;
     const best = (width: number): string =>
       formatSchedule(scheduleCandidates(wide, targetOf('sm_90'), [width])[defaults]!);
@@ -61,7 +68,7 @@ describe('candidates', () => {
       return scheduleCandidates(kernel, target).map((s) => (s.skeleton === 'mma' ? s.splits : 1));
     };
     const few = splitsOf(512, 7);
-    expect(few[0]).toBeGreaterThan(1); // the default
+    expect(Math.max(...few)).toBeGreaterThan(1);
     expect(new Set(few).size).toBeGreaterThan(1);
     for (const splits of [splitsOf(64, 56), splitsOf(16, 7), splitsOf(512, 7, 'f32')])
       expect(new Set(splits)).toEqual(new Set([1]));

@@ -60,6 +60,7 @@ describe('default schedules by width', () => {
 describe('schedules chosen by time', () => {
   const mma = (m: number, segments: number): MmaSchedule => ({
     skeleton: 'mma',
+    instruction: 'mma',
     threads: 32 * segments,
     tile: { m, n: 16, k: 32 },
     warps: { m: 1, n: 1 },

@@ -4,7 +4,8 @@
 // launch), a node of a graph that touches what another one writes without an edge between them, or anything still alive when
 // the context goes is recorded as a complaint.
 // The addon opens it through WIDEWORD_LIBCUDA. Environment: FAKE_CUDA_FAIL=<function>:<n>:<error> makes that function's
-// n-th call (from 1) fail; FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs
+// n-th call (from 1) fail; FAKE_CUDA_KEEP_FAULT=1 keeps a
+// kernel's fault for the rest of the process, as driver 580 does, rather than until the context goes; FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs
 // that are built, and the counts when the context goes.
 #include <pthread.h>
 #include <stdio.h>
@@ -216,6 +217,7 @@ API(cuDeviceTotalMem_v2, size_t* bytes, int device) { (void)device; *bytes = kBy
 API(cuDevicePrimaryCtxRetain, void** context, int device) {
   BEGIN("cuDevicePrimaryCtxRetain")
   if (device != 7) complain("not our device");
+  if (fault) return fault;
   ++retained;
   ++contexts;
   *context = &retained;
@@ -224,7 +226,7 @@ API(cuDevicePrimaryCtxRetain, void** context, int device) {
 API(cuDevicePrimaryCtxRelease_v2, int device) {
   if (device != 7 || retained <= 0) complain("a release without a retain");
   if (--retained > 0) return SUCCESS;
-  fault = 0;
+  if (!getenv("FAKE_CUDA_KEEP_FAULT")) fault = 0;
   memcpy(done, put, sizeof done);
   for (int i = MEMORY; i <= EXECUTABLE; ++i) {
     if (made[i] != ended[i]) complain("something is left when the context goes");
@@ -637,9 +639,8 @@ API(cuFuncSetAttribute, Object* function, int attribute, int value) {
   function->dynamic_shared = value;
   return SUCCESS;
 }
-API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
-    unsigned shared, Object* stream, void** parameters, void** extra) {
-  NEEDS_CONTEXT("cuLaunchKernel")
+static int launchKernel(Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
+                        unsigned shared, Object* stream, void** parameters, void** extra) {
   if (!known(function, FUNCTION) || !known(stream, STREAM)) return INVALID_HANDLE;
   if (!isLaunchable(function, x, y, z, threads, ty, tz, shared, extra)) return INVALID_VALUE;
   if (stream->capturing) {
@@ -653,4 +654,33 @@ API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsign
   launch(stream);
   ++launches;
   return runNode(&node, 1);
+}
+API(cuLaunchKernel, Object* function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
+    unsigned shared, Object* stream, void** parameters, void** extra) {
+  NEEDS_CONTEXT("cuLaunchKernel")
+  return launchKernel(function, x, y, z, threads, ty, tz, shared, stream, parameters, extra);
+}
+
+struct LaunchAttribute {
+  int id, padding;
+  union { char room[64]; int allowed; } value;
+};
+struct LaunchConfig {
+  unsigned x, y, z, threads, ty, tz, shared;
+  Object* stream;
+  LaunchAttribute* attributes;
+  unsigned count;
+};
+API(cuLaunchKernelEx, const LaunchConfig* config, Object* function, void** parameters, void** extra) {
+  NEEDS_CONTEXT("cuLaunchKernelEx")
+  Object* stream = config->stream;
+  if (config->count > 0) {
+    const LaunchAttribute& overlap = config->attributes[0];
+    if (config->count > 1 || overlap.id != 6 || overlap.value.allowed != 1) return INVALID_VALUE;
+    // Only what follows a kernel may begin before that ends.
+    const int before = known(stream, STREAM) && stream->capturing ? stream->node_count : 0;
+    if (before == 0 || stream->nodes[before - 1].event) complain("a word that begins early, but no word before it");
+  }
+  return launchKernel(function, config->x, config->y, config->z, config->threads, config->ty, config->tz, config->shared, stream,
+                      parameters, extra);
 }

@@ -10,6 +10,9 @@
 #define WORD_LAUNCH const WordLaunch&
 #define BLOCK_SHARED(type, name) __shared__ type name
 
+static void let_next_word_begin() {}
+static void await_word_before() {}
+
 // Its clock counts what threads ask for the time.
 UNSEEN static unsigned long long nanoseconds() { static unsigned long long now; return ++now; }
 static unsigned unit_index() { return 0; }
@@ -52,9 +55,11 @@ static int __syncthreads_or(int mine) {
   __syncthreads();
   return result;
 }
-template <typename T> static T __shfl_xor_sync(unsigned, T value, int step) {
-  return emulated::exchange(value, (threadIdx.x % 32) ^ (unsigned)step);
-}
+// For the types that CUDA has it for, and no others.
+#define SHUFFLE(T) \
+  static T __shfl_xor_sync(unsigned, T value, int step) { return emulated::exchange(value, (threadIdx.x % 32) ^ (unsigned)step); }
+SHUFFLE(int) SHUFFLE(unsigned) SHUFFLE(long) SHUFFLE(unsigned long) SHUFFLE(long long) SHUFFLE(unsigned long long) SHUFFLE(float) SHUFFLE(double)
+#undef SHUFFLE
 
 struct half_t { unsigned short bits; };
 struct bf16_t { unsigned short bits; };
@@ -177,6 +182,58 @@ UNSEEN static bool take_copy(int pending, Copy& taken) {
 }
 }  // namespace emulated
 
+namespace emulated {
+// Products of warpgroups that are under way, by thread: each thread works out the sums that it holds.
+struct Product { float* sums; const void *left, *right; int k, n; void (*multiply)(const Product&); };
+enum { kMaxProducts = 128 };
+struct Products {
+  Product product[kMaxProducts];
+  int count, batches, ends[kMaxBatches];
+  bool hidden;  // copies have landed that the tensor cores have not been shown
+  unsigned block;
+};
+static Products* products[kMaxThreads];
+
+UNSEEN static Products& own_products() {
+  Products*& own = products[threadIdx.x];
+  if (!own) own = (Products*)calloc(1, sizeof(Products)), own->block = ~0u;
+  if (own->block != blockIdx.x) own->count = own->batches = 0, own->hidden = false, own->block = blockIdx.x;
+  return *own;
+}
+UNSEEN static void note_landed() { own_products().hidden = true; }
+UNSEEN static void note_shown() { own_products().hidden = false; }
+UNSEEN static void need_shown() {
+  if (own_products().hidden) fail("a warpgroup multiplies what copies brought without a fence between");
+}
+UNSEEN static void add_product(const Product& p) {
+  Products& own = own_products();
+  if (own.count == kMaxProducts) fail("too many products");
+  own.product[own.count++] = p;
+}
+UNSEEN static void commit_products() {
+  Products& own = own_products();
+  if (own.batches == kMaxBatches) fail("too many batches of products");
+  own.ends[own.batches++] = own.count;
+}
+// The next product that must be done for at most `pending` batches to be under way; false if there is none.
+UNSEEN static bool take_product(int pending, Product& taken) {
+  Products& own = own_products();
+  while (own.batches > pending && own.ends[0] == 0) {
+    own.batches--;
+    for (int b = 0; b < own.batches; b++) own.ends[b] = own.ends[b + 1];
+  }
+  if (own.batches <= pending) return false;
+  taken = own.product[0];
+  own.count--;
+  for (int p = 0; p < own.count; p++) own.product[p] = own.product[p + 1];
+  for (int b = 0; b < own.batches; b++) own.ends[b]--;
+  return true;
+}
+static void multiply_pending(int pending) {
+  for (Product p; take_product(pending, p);) p.multiply(p);
+}
+}  // namespace emulated
+
 template <int BYTES, typename T> static void copy_async(T* to, const T* buffer, int offset, bool valid) {
   emulated::start_copy(to, valid ? buffer + offset : buffer, BYTES, valid);
 }
@@ -189,6 +246,7 @@ template <int PENDING> static void copies_wait() {
   for (emulated::Copy c; emulated::take_copy(PENDING, c);) {
     if (c.valid) memcpy(c.to, c.from, (size_t)c.bytes);
     else memset(c.to, 0, (size_t)c.bytes);
+    emulated::note_landed();
   }
 }
 
@@ -235,4 +293,27 @@ template <typename T> UNSEEN static void multiply_fragments(float (&sum)[4], con
     sum[c] = (float)total;
   }
   emulated::meet_warp();
+}
+
+// Products of warpgroups are carried out as late as they may be, when they are waited for, on what their tiles hold then.
+static void show_copies() { emulated::note_shown(); }
+static void products_begin() { emulated::need_shown(); }
+static void products_commit() { emulated::commit_products(); }
+template <int PENDING> static void multiplied() { emulated::multiply_pending(PENDING); }
+template <int COUNT> static void hold_sums(float (&)[COUNT][4]) {}
+#define WARPGROUP_PRODUCT(...)
+
+template <int K> static int swizzled(int row, int column);
+template <int K, int N, typename T> static void start_product(float (&sums)[N / 8][4], const T* left, const T* right, int k) {
+  if ((size_t)left % (16 * K) != 0 || (size_t)right % (16 * K) != 0) emulated::fail("a tile for a warpgroup that is not aligned");
+  emulated::add_product({&sums[0][0], left, right, k, N, [](const emulated::Product& p) {
+    const int row = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+    const auto at = [&](const void* tile, int r, int k) { return (double)to_float(((const T*)tile)[r * K + swizzled<K>(r, k)]); };
+    for (int i = 0; i < p.n / 8; i++)
+      for (int c = 0; c < 4; c++) {
+        double total = p.sums[i * 4 + c];
+        for (int e = p.k; e < p.k + 16; e++) total += at(p.left, row + c / 2 * 8, e) * at(p.right, i * 8 + column + c % 2, e);
+        p.sums[i * 4 + c] = (float)total;
+      }
+  }});
 }

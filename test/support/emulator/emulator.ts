@@ -207,7 +207,7 @@ async function build(
   const unedited = [
     // In this order: the emulation knows slots, and scalar helpers need its keywords.
     ...[prelude('slot.h'), read('fibers.h'), read('cuda.h')],
-    ...['scalar.h', 'share.h', 'block.h', 'vector.h', 'mma.h', 'attention.h'].map(prelude),
+    ...['scalar.h', 'share.h', 'block.h', 'vector.h', 'mma.h', 'warpgroup.h', 'attention.h'].map(prelude),
     read('main.h'),
     ...sources.flatMap(({ entry, source }, n) => [
       `namespace word_${n} {`,
