@@ -2,13 +2,14 @@
  * @file The program verifier. Its laws:
  *   1. tenants have names of their own; the target is known;
  *   2. every task's kernel, at the task's sizes, is sound (verify.ts) and is of the task's class, so that code made for another member
- *      of the class may run it;
+ *      of the class may run it; its variants compute the same, on the same values, under schedules that one kernel may have
+ *      (verify_schedule.ts);
  *   3. a task has its class's operands and scratch in place and size, and as many blocks as its kernel; outputs and scratch lie in the
  *      arena;
  *   4. every place lies in its tenant's memory, aligned; every value has one place; constants do not overlap, nor does anything
  *      overlap an input or output of the model, or scratch that keeps its zeros;
  *   5. a word's slots are of its classes, in its tier; a slot has between one block and as many as there are to run;
- *   6. each tenant's tasks run once, in order, every virtual block in one slot; a word that runs part of a task runs nothing else of
+ *   6. each tenant's tasks run once, in order, every virtual block of one of their variants in one slot; a word that runs part of a task runs nothing else of
  *      the tenant that waits for it;
  *   7. every value is written before it is read, by an earlier word, and nobody has written over it since (so that no two live ranges
  *      overlap); no two tasks of a word write the same bytes, scratch included, and none writes what another reads.
