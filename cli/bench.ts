@@ -12,7 +12,7 @@ import { type Measured, type Mode, measure, modes } from './bench/measure.ts';
 import { onDevice } from './bench/on_device.ts';
 import { lineChart } from './bench/plot.ts';
 import { type BenchReport, modeNames, throughput, toJson, toText } from './bench/report.ts';
-import { benchTenants, referenceOf } from './bench/tenants.ts';
+import { tenantsWithReference } from './bench/tenants.ts';
 import { writeResult } from './output.ts';
 import { parseModelSpec, type Shapes } from './tenants.ts';
 
@@ -68,10 +68,12 @@ async function benchOn(
       throw new InputError(
         `${total} tenants: bench runs each as a program of its own too, at most ${mostTenants}`,
       );
-    tell('compiling');
-    const tenants = await benchTenants(specs, counts.at(-1)!, options);
-    const each = tenants.length / counts.at(-1)!;
-    const reference = await referenceOf(tenants, (n) => tell(`reference ${n + 1} of ${tenants.length}`));
+    const most = counts.at(-1)!;
+    tell('preparing');
+    const { tenants, reference } = await tenantsWithReference(specs, most, options, (done, all) =>
+      tell(`preparing: ${done} of ${all} models`),
+    );
+    const each = tenants.length / most;
     tell('ceilings');
     const before = await measureCeilings(device, options.precision);
     const measured: Measured[] = [];

@@ -2,8 +2,8 @@
  * @file Changes the precision that a model runs in. Kernels widen halves to f32 when they load, so sums, exponentials and
  * the like are computed in f32 whatever values are stored in.
  */
-import { converted, reader, type Tensor, writer } from '../ir/tensor.ts';
-import { dtypes, type TensorType } from '../ir/types.ts';
+import { converted, type Tensor } from '../ir/tensor.ts';
+import type { TensorType } from '../ir/types.ts';
 import { type Refusal, Unsupported } from './errors.ts';
 import type { Attribute, Node, TypedGraph } from './graph.ts';
 import { NodeView } from './node_view.ts';
@@ -98,12 +98,15 @@ class Converter {
 /** Rounds to f16; what is finite stays finite, so that the large numbers that masks are made of stay masks. */
 function halved(tensor: Tensor): Tensor {
   const out = converted(tensor, 'f16');
-  const read = reader(tensor);
-  const write = writer(out);
-  const { max } = dtypes.f16;
-  for (let i = 0; i < out.data.length; i++) {
-    const value = read(i);
-    if (Math.abs(value) > max && Number.isFinite(value)) write(i, Math.sign(value) * max);
+  const halves = out.data as Uint16Array;
+  const floats = tensor.data as Float32Array;
+  for (let i = 0; i < halves.length; i++) {
+    const half = halves[i]!;
+    if ((half & 0x7fff) === infinity && Number.isFinite(floats[i]!))
+      halves[i] = (half & 0x8000) | (infinity - 1);
   }
   return out;
 }
+
+/** The bits of f16's infinity; those of its greatest finite number are one less. */
+const infinity = 0x7c00;

@@ -61,23 +61,26 @@ const bits32 = new Uint32Array(float32.buffer);
 /** Rounds to the nearest f16 (ties to even) and gives its 16 bits. */
 export function toF16Bits(value: number): number {
   float32[0] = value;
-  const bits = bits32[0]!;
+  return f16OfF32(bits32[0]! | 0);
+}
+
+/** The same for the bits of an f32, as a signed integer. */
+function f16OfF32(bits: number): number {
   const sign = (bits >>> 16) & 0x8000;
-  const exponent = (bits >>> 23) & 0xff;
-  const mantissa = bits & 0x7fffff;
-  if (exponent === 0xff) return sign | 0x7c00 | (mantissa !== 0 ? 0x200 : 0);
-  const e = exponent - 127 + 15;
-  if (e >= 31) return sign | 0x7c00;
+  const magnitude = bits & 0x7fffffff;
+  // Most are normal as halves, too, or round up to infinity: the exponent is moved, and 13 bits are rounded off.
+  if (magnitude >= 0x38800000 && magnitude < 0x47800000)
+    return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+  if (magnitude >= 0x47800000) return sign | 0x7c00 | (magnitude > 0x7f800000 ? 0x200 : 0);
   // Subnormal halves shift the mantissa (with its hidden one) further right; anything below rounds to zero.
-  const shift = e > 0 ? 13 : 14 - e;
+  const shift = 126 - (magnitude >>> 23);
   if (shift > 24) return sign;
-  const full = e > 0 ? mantissa : mantissa | 0x800000;
+  const full = (magnitude & 0x7fffff) | 0x800000;
   const kept = full >>> shift;
   const rest = full & ((1 << shift) - 1);
   const half = 1 << (shift - 1);
   const roundUp = rest > half || (rest === half && (kept & 1) === 1) ? 1 : 0;
-  // A carry out of the mantissa moves into the exponent, up to infinity, as it should.
-  return sign | ((e > 0 ? e << 10 : 0) + kept + roundUp);
+  return sign | (kept + roundUp);
 }
 
 /** The value of 16 bits read as f16. */
@@ -173,6 +176,14 @@ export const reshaped = (tensor: Tensor, shape: readonly number[]): Tensor =>
 export function converted(tensor: Tensor, dtype: DType): Tensor {
   if (tensor.dtype === dtype) return tensor;
   const out = makeTensor(dtype, tensor.shape);
+  if (tensor.dtype === 'f32' && dtype === 'f16') {
+    // The weights of a model, which are many: without a call or a float for each.
+    const { buffer, byteOffset, length } = tensor.data;
+    const bits = new Int32Array(buffer, byteOffset, length);
+    const halves = out.data as Uint16Array;
+    for (let i = 0; i < length; i++) halves[i] = f16OfF32(bits[i]!);
+    return out;
+  }
   const read = reader(tensor);
   const write = writer(out);
   for (let i = 0; i < out.data.length; i++) write(i, read(i));

@@ -47,7 +47,8 @@ export class Network {
   weights(shape: readonly number[], fanIn: number, gain: number): Value {
     const bound = gain * Math.sqrt(3 / fanIn);
     const data = new Float32Array(elementCount(shape));
-    for (let i = 0; i < data.length; i++) data[i] = (this.#next() * 2 - 1) * bound;
+    const next = this.#next;
+    for (let i = 0; i < data.length; i++) data[i] = (next() * 2 - 1) * bound;
     return this.constant(makeTensor('f32', shape, data));
   }
 

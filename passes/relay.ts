@@ -45,13 +45,16 @@ function transposed(tensor: Tensor, shape: readonly number[], dims: readonly num
   const strides = rowMajorStrides(shape);
   const extents = permute(shape, dims);
   const steps = permute(strides, dims);
+  const source = tensor.data;
+  // A dimension of one element stands in where there is none.
+  const inner = { extent: extents.at(-1) ?? 1, step: steps.at(-1) ?? 1 };
   let to = 0;
   const walk = (d: number, from: number): void => {
-    if (d === extents.length) {
-      data[to++] = tensor.data[from]!;
+    if (d < extents.length - 1) {
+      for (let i = 0; i < extents[d]!; i++) walk(d + 1, from + i * steps[d]!);
       return;
     }
-    for (let i = 0; i < extents[d]!; i++) walk(d + 1, from + i * steps[d]!);
+    for (let i = 0; i < inner.extent; i++) data[to++] = source[from + i * inner.step]!;
   };
   walk(0, 0);
   return { dtype: tensor.dtype, shape: extents, data };

@@ -18,7 +18,7 @@ import { checkAgainst, checkSameBits } from './check.ts';
 import { onDevice } from './on_device.ts';
 import { lineChart } from './plot.ts';
 import { quantile } from './report.ts';
-import { type BenchTenant, benchTenants, referenceOf } from './tenants.ts';
+import { type BenchTenant, tenantsWithReference } from './tenants.ts';
 
 export interface BenchServeOptions {
   readonly tenants: number;
@@ -84,8 +84,7 @@ async function measure(
   options: BenchServeOptions,
 ): Promise<Omit<Report, 'device' | 'models' | 'precision'>> {
   const { tier, tuning, tolerance, seconds } = options;
-  const tenants = await benchTenants(specs, options.tenants, options);
-  const reference = await referenceOf(tenants, () => {});
+  const { tenants, reference } = await tenantsWithReference(specs, options.tenants, options);
   const captured = await device.load(tenants, { tier, tuning });
   const requests = Object.fromEntries(tenants.map((t) => [t.name, t.inputs]));
   const { outputs: expected } = await captured.run(requests);

@@ -192,5 +192,34 @@ const encode = (message: string, fields: object): Uint8Array => {
   const type = root.lookupType(message);
   return type.encode(type.fromObject(fields)).finish();
 };
+
+/** A field of bytes, as its tag, its length and the parts of its content. */
+const field = (id: number, content: readonly Uint8Array[]): Uint8Array[] => [
+  varint((id << 3) | 2),
+  varint(content.reduce((n, part) => n + part.length, 0)),
+  ...content,
+];
+
+function varint(value: number): Uint8Array {
+  const bytes: number[] = [];
+  for (; value >= 128; value = Math.floor(value / 128)) bytes.push((value % 128) | 128);
+  return Uint8Array.from([...bytes, value]);
+}
+
+/**
+ * A model with these initializers besides those of its graph. Their data, which may be most of a gigabyte, is copied once, where protobufjs
+ * would copy it for each message around it.
+ */
+export function encodeModelOf(
+  model: object,
+  graph: object,
+  initializers: readonly { readonly rawData: Uint8Array }[],
+): Uint8Array {
+  const tensors = initializers.flatMap(({ rawData, ...rest }) =>
+    field(5, [encodeTensor(rest), ...field(9, [rawData])]),
+  );
+  return Buffer.concat([encode('ModelProto', model), ...field(7, [encode('GraphProto', graph), ...tensors])]);
+}
+
 export const encodeModel = (model: object): Uint8Array => encode('ModelProto', model);
 export const encodeTensor = (tensor: object): Uint8Array => encode('TensorProto', tensor);

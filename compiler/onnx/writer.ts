@@ -4,7 +4,7 @@
 
 import { bytesOf, type Tensor } from '../../ir/tensor.ts';
 import type { DType } from '../../ir/types.ts';
-import { encodeModel, encodeTensor as encodeTensorProto } from './schema.ts';
+import { encodeModelOf, encodeTensor as encodeTensorProto } from './schema.ts';
 import { elemTypeOf } from './tensors.ts';
 
 export type AttributeValue = number | string | Tensor | GraphSpec | readonly number[] | { float: number };
@@ -33,8 +33,12 @@ export interface GraphSpec {
 }
 
 /** The bytes of a model. Whole numbers become integer attributes; write `{ float: 2 }` for a float. */
-export const buildModel = (graph: GraphSpec, opset = 18): Uint8Array =>
-  encodeModel({ irVersion: 8, opsetImport: [{ domain: '', version: opset }], graph: graphProto(graph) });
+export function buildModel({ constants = {}, ...graph }: GraphSpec, opset = 18): Uint8Array {
+  const model = { irVersion: 8, opsetImport: [{ domain: '', version: opset }] };
+  return encodeModelOf(model, graphProto(graph), Object.entries(constants).map(named));
+}
+
+const named = ([name, tensor]: [string, Tensor]) => ({ name, ...tensorProto(tensor) });
 
 const graphProto = ({ inputs = [], outputs, nodes, constants = {} }: GraphSpec): object => ({
   name: 'graph',
@@ -46,7 +50,7 @@ const graphProto = ({ inputs = [], outputs, nodes, constants = {} }: GraphSpec):
     domain,
     attribute: Object.entries(attributes).map(([key, value]) => ({ name: key, ...attributeProto(value) })),
   })),
-  initializer: Object.entries(constants).map(([name, tensor]) => ({ name, ...tensorProto(tensor) })),
+  initializer: Object.entries(constants).map(named),
   input: inputs.map(({ name, dtype = 'f32', shape }) => ({
     name,
     type: {
@@ -64,9 +68,9 @@ const graphProto = ({ inputs = [], outputs, nodes, constants = {} }: GraphSpec):
 
 /** The bytes of a tensor with its name, as test data files hold it. */
 export const encodeTensor = (tensor: Tensor, name: string): Uint8Array =>
-  encodeTensorProto({ name, ...tensorProto(tensor) });
+  encodeTensorProto(named([name, tensor]));
 
-const tensorProto = (tensor: Tensor): object => ({
+const tensorProto = (tensor: Tensor) => ({
   dims: tensor.shape,
   dataType: elemTypeOf(tensor.dtype),
   rawData: bytesOf(tensor),

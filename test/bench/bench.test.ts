@@ -11,7 +11,7 @@ import { CheckFailed, checkAgainst, checkSameBits } from '../../cli/bench/check.
 import { roundCost } from '../../cli/bench/kernels.ts';
 import { measure, modes } from '../../cli/bench/measure.ts';
 import { formatNumber, quantile } from '../../cli/bench/report.ts';
-import { benchTenants, referenceOf } from '../../cli/bench/tenants.ts';
+import { benchTenants, tenantsWithReference } from '../../cli/bench/tenants.ts';
 import { type Device, openDevice } from '../../index.ts';
 import { bytesOf, tensorOf } from '../../ir/tensor.ts';
 import { convModel } from '../support/models.ts';
@@ -209,11 +209,9 @@ describe('tenants', () => {
 
 describe('the reference', () => {
   it('is onnxruntime, or each tenant alone on the CPU where that is not installed', async () => {
-    const tenants = await benchTenants(specs, 1, { ...options, precision: 'fp16' });
-    const [peer, host] = [
-      await referenceOf(tenants, undefined, true),
-      await referenceOf(tenants, undefined, false),
-    ];
+    const halves = { ...options, precision: 'fp16' } as const;
+    const { reference: peer } = await tenantsWithReference(specs, 1, { ...halves, referee: 'onnxruntime' });
+    const { tenants, reference: host } = await tenantsWithReference(specs, 1, { ...halves, referee: 'host' });
     expect([peer.by, host.by]).toEqual(['onnxruntime', 'each tenant alone on the CPU in fp32']);
     const ours = Object.fromEntries(host.outputs);
     expect(checkAgainst(peer, tenants, ours, 'host', 1e-5)).toBeLessThanOrEqual(1e-5);
@@ -224,8 +222,8 @@ describe('the reference', () => {
   });
 
   it('fails a run whose outputs are beside it', async () => {
-    const tenants = await benchTenants(specs, 1, options);
-    const { outputs } = await referenceOf(tenants);
+    const { tenants, reference } = await tenantsWithReference(specs, 1, options);
+    const { outputs } = reference;
     const [[name, tensors]] = [...outputs] as [[string, { [output: string]: ReturnType<typeof tensorOf> }]];
     const [output, tensor] = Object.entries(tensors)[0]!;
     const off = tensorOf(

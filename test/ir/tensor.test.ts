@@ -5,6 +5,7 @@ import { expect, it } from 'vitest';
 import { cast, constant } from '../../ir/build.ts';
 import {
   castValue,
+  converted,
   fromBf16Bits,
   fromF16Bits,
   makeTensor,
@@ -29,12 +30,25 @@ it('every f16 and bf16 reads back to its own bits', () => {
   }
 });
 
+it('rounds a whole tensor to f16 as each number', () => {
+  // Every exponent with both signs, and mantissas at and beside ties; not from the buffer's beginning.
+  const bits = Uint32Array.from({ length: 512 * 64 + 1 }, (_, i) => ((i >>> 6) << 23) | ((i % 64) * 0x1fff3));
+  const data = new Float32Array(bits.buffer, 4);
+  const halves = converted(makeTensor('f32', [data.length], data), 'f16').data;
+  for (const [i, half] of halves.entries()) expect(half).toBe(toF16Bits(data[i]!));
+});
+
 it('rounds f16 to nearest, ties to even', () => {
   expect(toF16Bits(1 + 2 ** -11)).toBe(0x3c00); // a tie, to even below
   expect(toF16Bits(1 + 3 * 2 ** -11)).toBe(0x3c02); // a tie, to even above
   expect(toF16Bits(1 + 2 ** -11 + 2 ** -20)).toBe(0x3c01);
   expect(toF16Bits(65519)).toBe(0x7bff);
   expect(toF16Bits(65520)).toBe(0x7c00);
+  expect(toF16Bits(65536)).toBe(0x7c00);
+  expect(toF16Bits(-1e30)).toBe(0xfc00);
+  expect(toF16Bits(Number.NEGATIVE_INFINITY)).toBe(0xfc00);
+  expect(toF16Bits(2 ** -14 - 2 ** -26)).toBe(0x400); // up to the least normal number
+  expect(toF16Bits(-(2 ** -15))).toBe(0x8200);
   expect(toF16Bits(2 ** -25)).toBe(0); // a tie with zero
   expect(toF16Bits(2 ** -25 * 1.01)).toBe(1);
 });
