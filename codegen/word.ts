@@ -4,9 +4,10 @@
 import { match, P } from 'ts-pattern';
 import { attentionOf } from '../ir/attention.ts';
 import type { KernelClass } from '../ir/class.ts';
-import { contractionOf, contractionSharedBytes } from '../ir/contraction.ts';
+import { contractionOf } from '../ir/contraction.ts';
 import type { Kernel } from '../ir/kernel.ts';
 import { attentionSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
+import { tileSharedBytes } from '../ir/simt.ts';
 import type { Target } from '../ir/target.ts';
 import { writeAttention } from './attention.ts';
 import { writeContraction } from './contraction.ts';
@@ -139,7 +140,7 @@ const sharedBytesOf = (kernel: Kernel): number =>
   match(scheduleOf(kernel))
     .with({ skeleton: 'mma' }, (s) => mmaSharedBytes(contractionOf(kernel)!, s))
     .with({ skeleton: 'attention' }, (s) => attentionSharedBytes(attentionOf(kernel)!, s))
-    .with({ skeleton: 'contraction' }, (s) => contractionSharedBytes(s.tile))
+    .with({ skeleton: 'contraction' }, (s) => tileSharedBytes(contractionOf(kernel)!, s))
     .with({ skeleton: P.union('map', 'reduction') }, () => 0)
     .exhaustive();
 

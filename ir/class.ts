@@ -130,9 +130,9 @@ function facts(kernel: Kernel): string {
     case 'map':
       return schedule.vector > 1 ? vectorFacts(kernel, schedule.vector) : '';
     case 'contraction':
-      return contractionFacts(kernel);
+      return contractionFacts(kernel, schedule.threads > 1);
     case 'mma':
-      return contractionFacts(kernel, schedule.tile.k);
+      return contractionFacts(kernel, true, schedule.tile.k);
     case 'attention':
       return attentionFacts(kernel, schedule);
     default:
@@ -140,13 +140,13 @@ function facts(kernel: Kernel): string {
   }
 }
 
-/** Of an operand; with the step of k if it is staged for tensor cores. */
-const operandFacts = (o: Operand, step?: number): string =>
+/** Of an operand; with `vectors` if neighbours are moved at once, and the step of k if whole steps matter. */
+const operandFacts = (o: Operand, vectors: boolean, step?: number): string =>
   [
     o.positionFast && 'positions fast',
     o.positionsContiguous && 'positions contiguous',
     o.kContiguous && 'k contiguous',
-    step !== undefined && `vector ${o.vector}`,
+    vectors && `vector ${o.vector}`,
     step !== undefined && hasWholeSteps(o, step) && 'whole steps',
     `guards ${o.guards.join('/')}`,
   ]
@@ -156,21 +156,21 @@ const operandFacts = (o: Operand, step?: number): string =>
 function attentionFacts(kernel: Kernel, { tile }: AttentionSchedule): string {
   const a = attentionOf(kernel);
   if (!a) return '';
-  const operands = `q: ${operandFacts(a.q, tile.queries)}; k: ${operandFacts(a.k, tile.keys)}; v: ${operandFacts(a.v, tile.keys)}`;
+  const operands = `q: ${operandFacts(a.q, true, tile.queries)}; k: ${operandFacts(a.k, true, tile.keys)}; v: ${operandFacts(a.v, true, tile.keys)}`;
   return `\n; ${rolesOf(kernel, [a.query, a.batch])}; ${operands}; store vector ${a.storeVector}`;
 }
 
 const rolesOf = (kernel: Kernel, roles: readonly (readonly Index[])[]): string =>
   roles.map((r) => r.map((i) => kernel.domain.indexOf(i)).join('/')).join(' x ');
 
-function contractionFacts(kernel: Kernel, step?: number): string {
+function contractionFacts(kernel: Kernel, vectors: boolean, step?: number): string {
   const c = contractionOf(kernel);
   if (!c) return '';
   const roles = rolesOf(kernel, [c.m, c.n, c.batch]);
-  const sides = `a: ${operandFacts(c.a, step)}; b: ${operandFacts(c.b, step)}`;
+  const sides = `a: ${operandFacts(c.a, vectors, step)}; b: ${operandFacts(c.b, vectors, step)}`;
   const accesses = [...loadsIn([c.store.value]), c.store];
   const contiguous = accesses.map((x) => (c.contiguous.has(x) ? 1 : 0)).join('');
-  return `\n; ${roles}; ${sides}; contiguous ${contiguous}${c.epilogueContiguous ? ', all' : ''}${step !== undefined ? `, vector ${c.epilogueVector}` : ''}`;
+  return `\n; ${roles}; ${sides}; contiguous ${contiguous}${c.epilogueContiguous ? ', all' : ''}${vectors ? `, vector ${c.epilogueVector}` : ''}`;
 }
 
 function vectorFacts(kernel: Kernel, vector: number): string {

@@ -5,7 +5,7 @@
  */
 import { type Affine, coefficientOf, type Index, indicesOf, isPurelyAffine } from './affine.ts';
 import { guardedDims, linearOffset } from './bounds.ts';
-import type { Buffer, ContractionSchedule, Expr, Kernel, Load, Reduce, Store } from './kernel.ts';
+import type { Buffer, Expr, Kernel, Load, Reduce, Store } from './kernel.ts';
 import { dtypes } from './types.ts';
 import { vectorWidth, widestAccess } from './vector.ts';
 import { childrenOf, freeIndices, visitExprs } from './walk.ts';
@@ -54,10 +54,6 @@ export interface Contraction {
 
 /** The product of the extents. */
 export const volume = (indices: readonly Index[]): number => indices.reduce((n, i) => n * i.extent, 1);
-
-/** Bytes of a block's shared memory for a tile without tensor cores: both operands in f32, rows of one that is filled along k longer by one. */
-export const contractionSharedBytes = (tile: ContractionSchedule['tile']): number =>
-  (tile.m + 1 + tile.n + 1) * tile.k * 4;
 
 /** The kernel's contraction, or undefined if it is none. */
 export function contractionOf(kernel: Kernel): Contraction | undefined {

@@ -145,13 +145,15 @@ export interface ReductionSchedule {
 
 /**
  * A tile of m by n outputs a block, operands staged through shared memory k at a time; each thread holds
- * `perThread` m by n accumulators. The sum over k runs in order, so tiles do not change the bits.
+ * `perThread` m by n accumulators. The sum over k runs in order, so tiles do not change the bits. With several `stages`, tiles of later steps are
+ * on their way while one is multiplied; one thread a block (the host) has one.
  */
 export interface ContractionSchedule {
   readonly skeleton: 'contraction';
   readonly threads: number;
   readonly tile: { readonly m: number; readonly n: number; readonly k: number };
   readonly perThread: { readonly m: number; readonly n: number };
+  readonly stages: number;
 }
 
 /**

@@ -147,7 +147,7 @@ export function formatSchedule(s: Schedule): string {
     case 'reduction':
       return `reduction(threads: ${s.threads}, lanes: ${s.lanes})`;
     case 'contraction':
-      return `contraction(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, per_thread: ${s.perThread.m}x${s.perThread.n})`;
+      return `contraction(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, per_thread: ${s.perThread.m}x${s.perThread.n}${s.stages === 1 ? '' : `, stages: ${s.stages}`})`;
     case 'mma':
       return `${s.instruction}(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, warps: ${s.warps.m}x${s.warps.n}, stages: ${s.stages}, segments: ${s.segments}${s.splits === 1 ? '' : `, splits: ${s.splits}`})`;
     case 'attention':

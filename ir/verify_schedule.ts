@@ -2,7 +2,7 @@
  * @file The laws of schedules: what a skeleton can run, and what fits a target.
  */
 import { attentionOf } from './attention.ts';
-import { contractionOf, contractionSharedBytes, multiplies16Bit } from './contraction.ts';
+import { contractionOf, multiplies16Bit } from './contraction.ts';
 import type {
   AttentionSchedule,
   ContractionSchedule,
@@ -23,6 +23,7 @@ import {
 } from './mma.ts';
 import type { Say } from './problem.ts';
 import { scratchElements, scratchOf } from './scratch.ts';
+import { tileSharedBytes } from './simt.ts';
 import { mostSharedBytes, type Target } from './target.ts';
 import { maxElements } from './types.ts';
 import { mapAccesses, vectorIndex, vectorWidths, widestOf } from './vector.ts';
@@ -87,8 +88,8 @@ function sizesOf(schedule: Schedule): number[] {
     case 'reduction':
       return [schedule.threads, schedule.lanes];
     case 'contraction': {
-      const { threads, tile, perThread } = schedule;
-      return [threads, tile.m, tile.n, tile.k, perThread.m, perThread.n];
+      const { threads, tile, perThread, stages } = schedule;
+      return [threads, tile.m, tile.n, tile.k, perThread.m, perThread.n, stages];
     }
     case 'mma': {
       const { threads, tile, warps, stages, segments, splits } = schedule;
@@ -133,19 +134,19 @@ function verifyVector(
 
 function verifyTile(
   kernel: Kernel,
-  { threads, tile, perThread }: ContractionSchedule,
+  schedule: ContractionSchedule,
   target: Target | undefined,
   complain: (text: string) => void,
 ): void {
-  if (!contractionOf(kernel)) complain('a contraction schedule, but the kernel is no sum of products');
+  const { threads, tile, perThread, stages } = schedule;
+  const c = contractionOf(kernel);
+  if (!c) complain('a contraction schedule, but the kernel is no sum of products');
   if ((tile.m / perThread.m) * (tile.n / perThread.n) !== threads)
     complain(`the tile's threads are not ${threads}`);
+  if (threads === 1 && stages > 1) complain(`${stages} stages of a block of one thread`);
   if (target?.kind !== 'cuda') return;
-  const shared = contractionSharedBytes(tile);
-  if (shared > target.sharedBytes)
-    complain(
-      `the tile takes ${shared} bytes of shared memory, ${target.name} has ${target.sharedBytes} a block`,
-    );
+  if (threads === 1) complain(`a contraction by blocks of one thread, on ${target.name}`);
+  else if (c) verifySharedBytes(tileSharedBytes(c, schedule), target, complain);
   const accumulators = perThread.m * perThread.n;
   if (accumulators > target.registers / 2)
     complain(

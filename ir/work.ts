@@ -4,11 +4,12 @@
  */
 import { match } from 'ts-pattern';
 import { attentionOf } from './attention.ts';
-import { contractionOf, contractionSharedBytes } from './contraction.ts';
+import { contractionOf } from './contraction.ts';
 import { type Cost, costOf } from './cost.ts';
 import type { Kernel, Schedule } from './kernel.ts';
 import { attentionSharedBytes, mmaSharedBytes } from './mma.ts';
 import type { Resources } from './occupancy.ts';
+import { tileSharedBytes } from './simt.ts';
 
 export interface Work extends Cost, Resources {
   /** True if its products run on tensor cores. */
@@ -45,7 +46,10 @@ const registersOf = (schedule: Schedule): number =>
 const sharedBytesOf = (kernel: Kernel, schedule: Schedule): number =>
   match(schedule)
     .with({ skeleton: 'map' }, { skeleton: 'reduction' }, () => 0)
-    .with({ skeleton: 'contraction' }, ({ tile }) => contractionSharedBytes(tile))
+    .with({ skeleton: 'contraction' }, (s) => {
+      const c = contractionOf(kernel);
+      return c && s.threads > 1 ? tileSharedBytes(c, s) : 0;
+    })
     .with({ skeleton: 'mma' }, (s) => {
       const c = contractionOf(kernel);
       return c ? mmaSharedBytes(c, s) : 0;

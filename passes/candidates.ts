@@ -21,6 +21,7 @@ import { verifySchedule } from '../ir/verify_schedule.ts';
 import { estimateMma, mmaCandidates, usesMma } from './mma_tile.ts';
 import { contracts, hostWidths, innerWork, scheduleKernel } from './schedule.ts';
 import { byBits } from './schedules_by_width.ts';
+import { estimateSimt, simtToTry } from './simt_tile.ts';
 
 /** As many as are measured of a kernel; compiling them is most of what tuning takes. */
 const mostCandidates = 12;
@@ -64,7 +65,9 @@ function expected(kernel: Kernel, target: Target, widths: readonly number[]): Sc
   if (c && usesMma(c, target)) return likelyMma(c, target, widths);
   const tiles =
     c && contracts(c, target)
-      ? ranked(cudaTiles(c), (s, width) => estimateTile(c, s, width, target), widths).slice(0, 6)
+      ? simtToTry(c, target, widths, (all, at) =>
+          ranked(all, (s, width) => estimateSimt(c, s, width, target), at),
+        )
       : [];
   // The tiles of attention are not tuned yet; no other skeleton comes near.
   if (attentionOf(kernel) && target.kind === 'cuda') return [];
@@ -129,6 +132,7 @@ function hostTiles(): ContractionSchedule[] {
         threads: 1,
         tile: { m, n, k },
         perThread: { m, n },
+        stages: 1,
       }),
     ),
   );
@@ -159,67 +163,6 @@ function estimateHost(c: Contraction, { tile }: ContractionSchedule): number {
   const bytes = 4 * ((tile.m + tile.n) * tile.k + tile.m * tile.n);
   const multiplying = ((tile.m * tile.n * tile.k) / core.multiply) * (bytes > core.nearBytes ? 1.15 : 1);
   return tiles * (steps * (staging + multiplying + core.step) + tile.m * tile.n * core.output);
-}
-
-/** Tiles of sums by `fmaf`, of 64 to 256 threads that hold 1 to 64 sums each. */
-function cudaTiles(c: Contraction): ContractionSchedule[] {
-  // No wider than what holds all of a side.
-  const sides = (size: number): number[] => [16, 32, 64, 128].filter((s) => s < 2 * size || s === 16);
-  const found: ContractionSchedule[] = [];
-  for (const m of sides(volume(c.m)))
-    for (const n of sides(volume(c.n)))
-      for (const k of [8, 16, 32])
-        for (const threads of [64, 128, 256]) {
-          const [columns, rows] = [threads === 256 ? 16 : 8, threads === 64 ? 8 : 16];
-          const perThread = { m: m / columns, n: n / rows };
-          if (perThread.m > 8 || perThread.n > 8) continue;
-          found.push({ skeleton: 'contraction', threads, tile: { m, n, k }, perThread });
-        }
-  return found;
-}
-
-/** A multiprocessor, roughly: of these figures only the ratios matter here, and none was fitted. */
-const machine = {
-  threads: 2048,
-  registers: 65536,
-  sharedBytes: 227 * 1024,
-  /** Multiplications a clock, and numbers of shared memory. */
-  multiply: 128,
-  shared: 32,
-  /** Thread instructions a clock; of an element on its way to shared memory. */
-  issue: 128,
-  element: 12,
-  /** Clocks of a step that wait for memory and a barrier, and of a block's start and end. */
-  step: 700,
-  block: 2000,
-} as const;
-
-/** Clocks that `width` copies of the kernel take side by side, by `fmaf`. */
-function estimateTile(
-  c: Contraction,
-  { tile, threads, perThread }: ContractionSchedule,
-  width: number,
-  target: Target,
-): number {
-  const tiles = Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
-  const steps = Math.ceil(volume(c.k) / tile.k);
-  const products = tile.m * tile.n * tile.k;
-  const staging = ((tile.m + tile.n) * tile.k * machine.element) / machine.issue;
-  const reading = (products / perThread.m + products / perThread.n) / (machine.shared * target.warp);
-  const busy = steps * (staging + Math.max(products / machine.multiply, reading));
-  const alone = steps * machine.step + machine.block + (busy * machine.multiply) / Math.min(threads, 128);
-  const shared = 4 * (tile.m + tile.n + 2) * tile.k;
-  const registers = threads * (perThread.m * perThread.n + 40);
-  const fit = Math.max(
-    1,
-    Math.min(
-      Math.floor(machine.sharedBytes / shared),
-      Math.floor(machine.threads / threads),
-      Math.floor(machine.registers / registers),
-    ),
-  );
-  const each = Math.ceil((width * volume(c.batch) * tiles) / target.units);
-  return Math.max(each * busy, Math.ceil(each / fit) * alone);
 }
 
 /** A warp a point, or a block. Fewer lanes would leave a warp one by one, and shuffles name all of it. */

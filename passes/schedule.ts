@@ -11,6 +11,7 @@ import type { Target } from '../ir/target.ts';
 import { attentionSchedule } from './attention_tile.ts';
 import { mapVector } from './map_vector.ts';
 import { mmaSchedules, usesMma } from './mma_tile.ts';
+import { simtSchedule } from './simt_tile.ts';
 
 /** Gives every kernel of a module a schedule: the one that `tuned` has for it, else the default. */
 export const schedule = (
@@ -39,8 +40,7 @@ function chooseSchedules(kernel: Kernel, target: Target): Schedules {
 function chooseSchedule(kernel: Kernel, contraction: Contraction | undefined, target: Target): Schedule {
   if (contraction) {
     if (contracts(contraction, target)) {
-      const [m, n] = [volume(contraction.m), volume(contraction.n)];
-      return target.kind === 'host' ? hostTile(n) : cudaTile(m, n, volume(contraction.batch));
+      return target.kind === 'host' ? hostTile(volume(contraction.n)) : simtSchedule(contraction, target);
     }
   }
   const attention = attentionOf(kernel);
@@ -91,15 +91,6 @@ function hostTile(n: number): ContractionSchedule {
     threads: 1,
     tile: { m: 64, n: width, k: 64 },
     perThread: { m: 64, n: width },
+    stages: 1,
   };
-}
-
-function cudaTile(m: number, n: number, batch: number): ContractionSchedule {
-  const tiles = (tm: number, tn: number): number => batch * Math.ceil(m / tm) * Math.ceil(n / tn);
-  // Large tiles reuse more of what is staged; small ones give a small problem more blocks.
-  const side = (size: number): number => (size >= 64 ? 64 : size >= 32 ? 32 : 16);
-  let [tm, tn] = [side(m), side(n)];
-  if (tiles(tm, tn) < 16 && tm * tn > 1024) [tm, tn] = [Math.min(tm, 32), Math.min(tn, 32)];
-  const perThread = { m: tm / 16, n: tn / 16 };
-  return { skeleton: 'contraction', threads: 256, tile: { m: tm, n: tn, k: 16 }, perThread };
 }

@@ -25,22 +25,3 @@ __device__ inline T across_lanes(T value, Combine combine) {
   }
   return value;
 }
-
-// acc[j][i] += a[k][m] * b[k][n] over the K rows of two staged tiles, k in order. Thread (tx, ty) holds the positions
-// m = tx + i * TX and n = ty + j * TY.
-template <int RM, int RN, int TX, int TY, int K, int PitchA, int PitchB>
-__device__ inline void multiply_tiles(float (&acc)[RN][RM], const float (&a)[K][PitchA], const float (&b)[K][PitchB], int tx, int ty) {
-#pragma unroll 8
-  for (int k = 0; k < K; k++) {
-    float am[RM], bn[RN];
-#pragma unroll
-    for (int i = 0; i < RM; i++) am[i] = a[k][tx + i * TX];
-#pragma unroll
-    for (int j = 0; j < RN; j++) bn[j] = b[k][ty + j * TY];
-#pragma unroll
-    for (int j = 0; j < RN; j++) {
-#pragma unroll
-      for (int i = 0; i < RM; i++) acc[j][i] = fmaf(am[i], bn[j], acc[j][i]);
-    }
-  }
-}

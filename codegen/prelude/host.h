@@ -97,9 +97,9 @@ __device__ inline void multiply_block(float (*acc)[TM], const float (*a)[TM], co
     for (int v = 0; v < V; v++) *(vector_t*)&acc[j][v * kVector] = sum[j][v];
 }
 
-// acc[j][i] += a[k][i] * b[k][j] over the K rows of two staged tiles, k in order (see the CUDA twin).
-template <int RM, int RN, int TX, int TY, int K>
-__device__ inline void multiply_tiles(float (&acc)[RN][RM], const float (&a)[K][RM], const float (&b)[K][RN], int, int) {
+// acc[j][i] += a[k][i] * b[k][j] over the K rows of two staged tiles, k in order.
+template <int RM, int RN, int K>
+__device__ inline void multiply_tiles(float (&acc)[RN][RM], const float (&a)[K][RM], const float (&b)[K][RN]) {
   static_assert(RM % (2 * kVector) == 0, "the host schedule's tile");
   enum { kColumns = RN % 6 == 0 ? 6 : RN % 4 == 0 ? 4 : 1 };
   for (int j = 0; j < RN; j += kColumns)

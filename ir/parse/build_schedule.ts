@@ -12,7 +12,7 @@ const tensorCores = { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1, spl
 const settings = {
   map: { threads: 1, per_thread: 1, vector: 1 },
   reduction: { threads: 1, lanes: 1 },
-  contraction: { threads: 1, tile: 3, per_thread: 2 },
+  contraction: { threads: 1, tile: 3, per_thread: 2, stages: 1 },
   mma: tensorCores,
   wgmma: tensorCores,
   attention: { threads: 1, tile: 2, room: 2 },
@@ -22,7 +22,12 @@ const settings = {
 type Name = Schedule['skeleton'] | MmaSchedule['instruction'];
 
 /** Settings that are 1 where they are left out. */
-const optional: ReadonlySet<string> = new Set(['vector', 'splits']);
+const optional: { readonly [S in Name]?: readonly string[] } = {
+  map: ['vector'],
+  contraction: ['stages'],
+  mma: ['splits'],
+  wgmma: ['splits'],
+};
 
 /** Undefined if one of them is none. */
 export function buildSchedules(ast: SchedulesAst, reader: Reader): Schedules | undefined {
@@ -56,7 +61,7 @@ function buildSchedule({ skeleton, settings: given }: ScheduleAst, reader: Reade
     if (values.has(setting.text)) reader.report(setting.span, `${setting.text} is given twice`);
     values.set(setting.text, sizes);
   }
-  const missing = Object.keys(wanted).filter((s) => !values.has(s) && !optional.has(s));
+  const missing = Object.keys(wanted).filter((s) => !values.has(s) && !optional[name as Name]?.includes(s));
   if (missing.length > 0) reader.report(skeleton.span, `the schedule lacks ${missing.join(', ')}`);
   const size = (setting: string, n = 0): number => values.get(setting)?.[n] ?? 1;
   const threads = size('threads');
@@ -69,6 +74,7 @@ function buildSchedule({ skeleton, settings: given }: ScheduleAst, reader: Reade
       threads,
       tile: { m: size('tile'), n: size('tile', 1), k: size('tile', 2) },
       perThread: { m: size('per_thread'), n: size('per_thread', 1) },
+      stages: size('stages'),
     }))
     .with(P.union('mma', 'wgmma'), (instruction) => ({
       skeleton: 'mma',

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { index } from '../../ir/affine.ts';
 import { buffer, kernel as buildKernel, load, reduce, store } from '../../ir/build.ts';
 import { interpretKernel } from '../../ir/interpret.ts';
-import type { Kernel, MmaSchedule } from '../../ir/kernel.ts';
+import type { ContractionSchedule, Kernel, MmaSchedule } from '../../ir/kernel.ts';
 import type { Program } from '../../ir/program.ts';
 import { targetOf } from '../../ir/target.ts';
 import type { Tensor } from '../../ir/tensor.ts';
@@ -27,6 +27,21 @@ import {
 
 const target = targetOf('sm_90');
 const plain = (kernel: Kernel): Kernel => scheduleKernel(kernel, target);
+const tiled = (
+  kernel: Kernel,
+  tile: ContractionSchedule['tile'],
+  perThread: ContractionSchedule['perThread'],
+  stages: number,
+): Kernel => ({
+  ...kernel,
+  schedule: {
+    skeleton: 'contraction',
+    threads: (tile.m / perThread.m) * (tile.n / perThread.n),
+    tile,
+    perThread,
+    stages,
+  },
+});
 type MmaShape = Pick<MmaSchedule, 'tile' | 'warps' | 'stages' | 'segments'> & { readonly splits?: number };
 const mma = (kernel: Kernel, s: MmaShape): Kernel => ({
   ...kernel,
@@ -75,6 +90,27 @@ const cases: { readonly [name: string]: readonly [Kernel, string] } = {
   'a contraction': [plain(matmulKernel(1, 70, 40, 90)), 'contraction'],
   'a convolution': [
     plain(convKernel({ channels: 9, outChannels: 33, size: [12, 11], kernel: [3, 3], pad: 1 })),
+    'contraction',
+  ],
+  'a contraction in 3 stages, copies and registers': [
+    tiled(matmulKernel(1, 70, 72, 60), { m: 64, n: 64, k: 8 }, { m: 8, n: 8 }, 3),
+    'contraction',
+  ],
+  'a contraction in 2 stages, copies along k': [
+    tiled(matmulKernel(1, 40, 35, 61, true), { m: 32, n: 32, k: 16 }, { m: 4, n: 2 }, 2),
+    'contraction',
+  ],
+  'a contraction in one stage': [
+    tiled(matmulKernel(1, 40, 36, 60), { m: 32, n: 32, k: 16 }, { m: 2, n: 2 }, 1),
+    'contraction',
+  ],
+  'a convolution in 4 stages': [
+    tiled(
+      convKernel({ channels: 9, outChannels: 33, size: [12, 11], kernel: [3, 3], pad: 1 }),
+      { m: 64, n: 32, k: 8 },
+      { m: 4, n: 4 },
+      4,
+    ),
     'contraction',
   ],
   'tensor cores, operands through registers': [

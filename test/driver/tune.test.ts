@@ -54,6 +54,7 @@ const other: Schedule = {
   threads: 1,
   tile: { m: 32, n: 4, k: 32 },
   perThread: { m: 32, n: 4 },
+  stages: 1,
 };
 
 /** Puts `schedule` in the table for every kernel of the model. */
