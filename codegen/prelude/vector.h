@@ -19,3 +19,14 @@ __device__ inline Vector<COUNT, T> load_vector(const T* from, bool valid, T outs
 }
 template <int COUNT, typename T>
 __device__ inline void store_vector(T* to, const Vector<COUNT, T>& value) { *(Vector<COUNT, T>*)to = value; }
+
+// Combines the elements of a vector by halves.
+template <int COUNT, typename T, typename Combine>
+__device__ inline T across_vector(T (&part)[COUNT], Combine combine) {
+#pragma unroll
+  for (int half = COUNT / 2; half > 0; half /= 2) {
+#pragma unroll
+    for (int e = 0; e < half; e++) part[e] = combine(part[e], part[e + half]);
+  }
+  return part[0];
+}

@@ -11,7 +11,7 @@ const tensorCores = { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1, spl
 /** How many sizes each setting of a schedule has, by the name that it begins with. */
 const settings = {
   map: { threads: 1, per_thread: 1, vector: 1 },
-  reduction: { threads: 1, lanes: 1 },
+  reduction: { threads: 1, lanes: 1, vector: 1, unroll: 1 },
   contraction: { threads: 1, tile: 3, per_thread: 2 },
   mma: tensorCores,
   wgmma: tensorCores,
@@ -22,7 +22,7 @@ const settings = {
 type Name = Schedule['skeleton'] | MmaSchedule['instruction'];
 
 /** Settings that are 1 where they are left out. */
-const optional: ReadonlySet<string> = new Set(['vector', 'splits']);
+const optional: ReadonlySet<string> = new Set(['vector', 'unroll', 'splits']);
 
 export function buildSchedule(
   { skeleton, settings: given }: ScheduleAst,
@@ -55,7 +55,13 @@ export function buildSchedule(
   return match(name as Name)
     .returnType<Schedule>()
     .with('map', (map) => ({ skeleton: map, threads, perThread: size('per_thread'), vector: size('vector') }))
-    .with('reduction', (reduction) => ({ skeleton: reduction, threads, lanes: size('lanes') }))
+    .with('reduction', (reduction) => ({
+      skeleton: reduction,
+      threads,
+      lanes: size('lanes'),
+      vector: size('vector'),
+      unroll: size('unroll'),
+    }))
     .with('contraction', (contraction) => ({
       skeleton: contraction,
       threads,
