@@ -4,13 +4,12 @@
  * point in an unrolled loop. Each point's arithmetic, and its order, is what the map without vectors does.
  */
 import type { Index } from '../ir/affine.ts';
-import { volume } from '../ir/contraction.ts';
 import type { Expr, Load, MapSchedule, Store } from '../ir/kernel.ts';
 import { linearize, type Statement } from '../ir/linearize.ts';
-import { mapAccesses, vectorIndex } from '../ir/vector.ts';
+import { isUnrolled, mapAccesses, vectorIndex } from '../ir/vector.ts';
 import { freeIndices } from '../ir/walk.ts';
 import { fromStorage, literal, scalarType, storageType, toStorage } from './c.ts';
-import { type KernelWriter, product } from './writer.ts';
+import { isNumber, type KernelWriter, product } from './writer.ts';
 
 export function writeVectorMap(w: KernelWriter, { threads, perThread, vector }: MapSchedule): void {
   const { domain } = w.kernel;
@@ -29,11 +28,6 @@ export function writeVectorMap(w: KernelWriter, { threads, perThread, vector }: 
     new VectorBody(w, along, vector).write();
   });
 }
-
-const isNumber = (text: string): boolean => /^\d+$/.test(text);
-
-/** Windows of so many steps are unrolled, so that all their loads are under way together. */
-const mostUnrolled = 25;
 
 type Let = Extract<Statement, { kind: 'let' }>;
 
@@ -107,7 +101,7 @@ class VectorBody {
           this.#points([`${sum} = ${w.start(expr)};`]);
           const step = (): void => this.#scope(body, () => `${sum} = ${w.combine(expr, sum, value())};`);
           const isConstant = expr.over.every((i) => isNumber(w.extent(i)));
-          w.loops(expr.over, step, isConstant && volume(expr.over) <= mostUnrolled);
+          w.loops(expr.over, step, isConstant && isUnrolled(expr.over, this.vector));
           this.#spelled.set(s.id, sum);
         } else {
           w.line(`${type} v${s.id} = ${w.start(expr)};`);

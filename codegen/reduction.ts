@@ -4,7 +4,9 @@
  */
 import { reductionPointsPerBlock } from '../ir/blocks.ts';
 import type { ReductionSchedule } from '../ir/kernel.ts';
+import { usesVectorLoops } from '../ir/lane_loops.ts';
 import { scalarType } from './c.ts';
+import { VectorLoops } from './reduction_vector.ts';
 import type { KernelWriter } from './writer.ts';
 
 export function writeReduction(w: KernelWriter, schedule: ReductionSchedule): void {
@@ -18,6 +20,7 @@ export function writeReduction(w: KernelWriter, schedule: ReductionSchedule): vo
   w.line(`if (point >= ${w.volume(domain)}) return;`);
   w.unflatten('point', domain);
 
+  if (usesVectorLoops(schedule)) return new VectorLoops(w, schedule).write();
   w.body({
     reduce(s, linear) {
       const e = s.expr;

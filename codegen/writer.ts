@@ -14,7 +14,7 @@ import { isTaken } from './identifiers.ts';
 
 /** Names that the skeletons and the prologue use themselves. */
 const reserved =
-  /^([xyv]\d+|(query|key|value)_.*|q0|most|score|queries|total|weights|more|whole|Stage|Start|Result|Shared|QUERIES|KEYS|FEATURES|WIDTH|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|count|run|lane|acc|start|u|e|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part|tile|split|at|to|take|now|refilled|STAGES|units?|[ab]_.*|k_.*|T[MNKQ]|[mn]0|k0|[MNK]|[ijs]|tx|ty)$/;
+  /^([xyv]\d+|(query|key|value)_.*|q0|most|score|queries|total|weights|more|whole|Stage|Start|Result|Shared|QUERIES|KEYS|FEATURES|WIDTH|.*_(size|dim\d+|tiles|tile|base|first|of|offset|at\d+)|at\d+|row|row\d+|row_k|flat_k|block|points?|position.*|column|base|first|last|from|left|count|run|lane|acc|start|u|e|batch|thread|segment|warp|steps?|next|stage|shared|sums?|part\d*|join\d+|valid|p|tile|split|at|to|take|now|refilled|STAGES|units?|[ab]_.*|k_.*|T[MNKQ]|[mn]0|k0|[MNK]|[ijs]|tx|ty)$/;
 
 /** How a skeleton changes the way statements are written. */
 export interface StatementRules {
@@ -325,5 +325,8 @@ export function product(factors: readonly string[]): string {
   if (numbers !== 1 || others.length === 0) others.push(String(numbers));
   return others.length === 1 ? others[0]! : `(${others.join(' * ')})`;
 }
+
+/** True if the C of a size is a constant. */
+export const isNumber = (text: string): boolean => /^\d+$/.test(text);
 
 const parenthesised = (text: string): string => (/^[\w[\]]+$/.test(text) ? text : `(${text})`);

@@ -6,7 +6,14 @@ import { createHash } from 'node:crypto';
 import type { Index } from './affine.ts';
 import { attentionOf } from './attention.ts';
 import { contractionOf, hasWholeSteps, type Operand } from './contraction.ts';
-import { type AttentionSchedule, type Buffer, type Kernel, kernelVariants } from './kernel.ts';
+import {
+  type AttentionSchedule,
+  type Buffer,
+  type Kernel,
+  kernelVariants,
+  type ReductionSchedule,
+} from './kernel.ts';
+import { laneLoops, usesVectorLoops } from './lane_loops.ts';
 import { formatKernel, indicesOfKernel, namesIn, type Spelling } from './print.ts';
 import { memoised, remapKernel } from './remap.ts';
 import { mapAccesses, vectorIndex } from './vector.ts';
@@ -129,6 +136,8 @@ function facts(kernel: Kernel): string {
   switch (schedule?.skeleton) {
     case 'map':
       return schedule.vector > 1 ? vectorFacts(kernel, schedule.vector) : '';
+    case 'reduction':
+      return usesVectorLoops(schedule) ? loopFacts(kernel, schedule) : '';
     case 'contraction':
       return contractionFacts(kernel, schedule.threads > 1);
     case 'mma':
@@ -177,4 +186,12 @@ function vectorFacts(kernel: Kernel, vector: number): string {
   const widths = mapAccesses(kernel, vector);
   const accesses = [...loadsIn(kernel.stores.map((s) => s.value)), ...kernel.stores];
   return `\n; along ${kernel.domain.indexOf(vectorIndex(kernel)!)}: ${accesses.map((x) => widths.get(x) ?? 'once').join(', ')}`;
+}
+
+function loopFacts(kernel: Kernel, schedule: ReductionSchedule): string {
+  const loops = laneLoops(kernel, schedule).map(
+    ({ like, isWhole, loads, store }, n) =>
+      `loop ${n} like ${like}${isWhole ? ', whole' : ''}: ${[...loads.map((l) => (l.isSame ? 'once' : l.width)), ...(store ? [store] : [])].join(', ')}`,
+  );
+  return `\n; ${loops.join('; ')}`;
 }

@@ -136,11 +136,17 @@ export interface MapSchedule {
   readonly vector: number;
 }
 
-/** A group of `lanes` threads shares each point: reductions and store loops are dealt out over the lanes. */
+/**
+ * A group of `lanes` threads shares each point: reductions and store loops are dealt out over the lanes. A step takes `unroll` times `vector`
+ * neighbours a lane and reads all of them before it uses the first; what is read of a loop that is one step is kept for the loops after
+ * it. Each element of a vector is combined with its like in the vectors after it, then the elements of a lane are, then the lanes are.
+ */
 export interface ReductionSchedule {
   readonly skeleton: 'reduction';
   readonly threads: number;
   readonly lanes: number;
+  readonly vector: number;
+  readonly unroll: number;
 }
 
 /**

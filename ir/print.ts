@@ -145,7 +145,7 @@ export function formatSchedule(s: Schedule): string {
     case 'map':
       return `map(threads: ${s.threads}, per_thread: ${s.perThread}${s.vector === 1 ? '' : `, vector: ${s.vector}`})`;
     case 'reduction':
-      return `reduction(threads: ${s.threads}, lanes: ${s.lanes})`;
+      return `reduction(threads: ${s.threads}, lanes: ${s.lanes}${s.vector === 1 ? '' : `, vector: ${s.vector}`}${s.unroll === 1 ? '' : `, unroll: ${s.unroll}`})`;
     case 'contraction':
       return `contraction(threads: ${s.threads}, tile: ${s.tile.m}x${s.tile.n}x${s.tile.k}, per_thread: ${s.perThread.m}x${s.perThread.n}${s.stages === 1 ? '' : `, stages: ${s.stages}`})`;
     case 'mma':

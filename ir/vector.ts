@@ -46,6 +46,13 @@ export function widestAccess(accesses: Iterable<Load | Store>, m: readonly Index
   return Math.min(8, ...each);
 }
 
+/**
+ * True if a map with vectors writes the steps of a window one after another, so that all their reads are under way together: as long as that is
+ * little text.
+ */
+export const isUnrolled = (over: readonly Index[], vector: number): boolean =>
+  over.reduce((steps, i) => steps * i.extent, vector) <= 256;
+
 /** What the points of a map's vector are neighbours along: the innermost index of the domain that is more than one. */
 export const vectorIndex = (kernel: Kernel): Index | undefined => kernel.domain.findLast((i) => i.extent > 1);
 
@@ -63,16 +70,17 @@ export function mapAccesses(kernel: Kernel, vector: number): ReadonlyMap<Load | 
   const accesses = new Map<Load | Store, number>();
   if (!along) return accesses;
   for (const load of loadsIn(kernel.stores.map((s) => s.value)))
-    if (free(load).has(along)) accesses.set(load, widthAlong(load, along, vector, free));
-  for (const store of kernel.stores) accesses.set(store, widthAlong(store, along, vector, free));
+    if (free(load).has(along)) accesses.set(load, accessWidth(load, along, vector, free));
+  for (const store of kernel.stores) accesses.set(store, accessWidth(store, along, vector, free));
   return accesses;
 }
 
-function widthAlong(
+/** How many points of a vector along an index an access takes at once. */
+export function accessWidth(
   access: Load | Store,
   along: Index,
   vector: number,
-  free: ReturnType<typeof freeIndices>,
+  free: ReturnType<typeof freeIndices> = freeIndices(),
 ): number {
   // Whatever is the same for the whole vector counts as an index of its own: a gathered coordinate, a quotient.
   const apart = (extent: number): Index => index('', extent);

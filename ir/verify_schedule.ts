@@ -9,9 +9,11 @@ import type {
   Kernel,
   MapSchedule,
   MmaSchedule,
+  ReductionSchedule,
   Schedule,
 } from './kernel.ts';
 import { kernelVariants } from './kernel.ts';
+import { hasPlainLoops, laneLoops, usesVectorLoops } from './lane_loops.ts';
 import {
   attentionSharedBytes,
   attentionStaging,
@@ -75,6 +77,7 @@ export function verifySchedule(
     // A warp's lanes exchange values, and all of them must be there; whole warps meet in shared memory.
     else if (lanes !== 1 && lanes !== 32 && (lanes !== threads || lanes % 32 !== 0))
       complain(`${lanes} lanes: expected 1, 32, or a whole block of warps`);
+    verifyLoops(kernel, schedule, complain);
   }
   if (schedule.skeleton === 'contraction') verifyTile(kernel, schedule, target, complain);
   if (schedule.skeleton === 'mma') verifyMma(kernel, schedule, target, complain);
@@ -86,7 +89,7 @@ function sizesOf(schedule: Schedule): number[] {
     case 'map':
       return [schedule.threads, schedule.perThread, schedule.vector];
     case 'reduction':
-      return [schedule.threads, schedule.lanes];
+      return [schedule.threads, schedule.lanes, schedule.vector, schedule.unroll];
     case 'contraction': {
       const { threads, tile, perThread, stages } = schedule;
       return [threads, tile.m, tile.n, tile.k, perThread.m, perThread.n, stages];
@@ -130,6 +133,30 @@ function verifyVector(
         `vectors of ${vector} points along ${along.name}, but store %${store.buffer.name} has ${proved} at once of ${wanted} that are neighbours and aligned`,
       );
   }
+}
+
+/** Most elements that a lane of a reduction takes in a step: they stay in registers. */
+const mostHeld = 64;
+
+function verifyLoops(kernel: Kernel, schedule: ReductionSchedule, complain: (text: string) => void): void {
+  if (!usesVectorLoops(schedule)) return;
+  const { threads, vector, unroll } = schedule;
+  if (vector !== 1 && !vectorWidths.some((w) => w === vector)) {
+    complain(`vectors of ${vector} elements: expected 1, 2, 4 or 8`);
+    return;
+  }
+  if (threads === 1) complain('a block of one thread takes its elements one by one');
+  if (vector * unroll > mostHeld)
+    complain(`${unroll} vectors of ${vector} elements a lane, which holds at most ${mostHeld}`);
+  if (!hasPlainLoops(kernel)) {
+    complain('several elements a lane at a time, but a loop has loops inside');
+    return;
+  }
+  for (const { over, along } of laneLoops(kernel, schedule))
+    if ((along?.extent ?? 1) % vector !== 0)
+      complain(
+        `vectors of ${vector} elements along ${(along ?? over.at(-1)!).name}, which runs over ${along?.extent ?? 1}`,
+      );
 }
 
 function verifyTile(

@@ -34,7 +34,7 @@ export function workOf(kernel: Kernel): Work {
 const registersOf = (schedule: Schedule): number =>
   match(schedule)
     .with({ skeleton: 'map' }, ({ vector }) => 28 + 4 * vector)
-    .with({ skeleton: 'reduction' }, () => 40)
+    .with({ skeleton: 'reduction' }, ({ vector, unroll }) => 38 + 2 * vector * unroll)
     .with({ skeleton: 'contraction' }, ({ perThread }) => 40 + perThread.m * perThread.n)
     .with({ skeleton: 'mma' }, ({ tile, warps }) =>
       Math.min(255, 80 + (tile.m * tile.n) / (32 * warps.m * warps.n)),

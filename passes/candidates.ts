@@ -14,11 +14,13 @@ import {
   type ReductionSchedule,
   type Schedule,
 } from '../ir/kernel.ts';
+import { hasPlainLoops } from '../ir/lane_loops.ts';
 import { formatSchedule } from '../ir/print.ts';
 import type { Target } from '../ir/target.ts';
 import { vectorWidths } from '../ir/vector.ts';
 import { verifySchedule } from '../ir/verify_schedule.ts';
 import { estimateMma, mmaCandidates, usesMma } from './mma_tile.ts';
+import { reductionSchedules } from './reduction_lanes.ts';
 import { contracts, hostWidths, innerWork, scheduleKernel } from './schedule.ts';
 import { byBits } from './schedules_by_width.ts';
 import { estimateSimt, simtToTry } from './simt_tile.ts';
@@ -75,7 +77,7 @@ function expected(kernel: Kernel, target: Target, widths: readonly number[]): Sc
   const points = volume(kernel.domain);
   const maps = mapCandidates(points, reduced + looped, target);
   if (target.kind === 'host') return maps;
-  const reductions = Math.max(reduced, looped) >= 8 ? reductionCandidates(target) : [];
+  const reductions = Math.max(reduced, looped) >= 8 ? reductionCandidates(kernel, target) : [];
   // One thread a point is worth a try only where a point is little work.
   return [...tiles, ...reductions, ...(reduced + looped < 1024 && tiles.length === 0 ? maps : [])];
 }
@@ -166,9 +168,17 @@ function estimateHost(c: Contraction, { tile }: ContractionSchedule): number {
 }
 
 /** A warp a point, or a block. Fewer lanes would leave a warp one by one, and shuffles name all of it. */
-function reductionCandidates(target: Target): ReductionSchedule[] {
+function reductionCandidates(kernel: Kernel, target: Target): ReductionSchedule[] {
+  if (hasPlainLoops(kernel)) return reductionSchedules(kernel, target).slice(0, 8);
   return [64, 128, 256, 512].flatMap((threads) =>
-    [target.warp, threads].map((lanes) => ({ skeleton: 'reduction' as const, threads, lanes })),
+    [target.warp, threads].map(
+      (lanes): ReductionSchedule => ({
+        skeleton: 'reduction',
+        ...{ threads, lanes },
+        vector: 1,
+        unroll: 1,
+      }),
+    ),
   );
 }
 

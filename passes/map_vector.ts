@@ -5,15 +5,10 @@ import { guardedDims } from '../ir/bounds.ts';
 import { volume } from '../ir/contraction.ts';
 import type { Kernel, MapSchedule } from '../ir/kernel.ts';
 import type { Target } from '../ir/target.ts';
-import { mapAccesses, vectorIndex, vectorWidths, widestOf } from '../ir/vector.ts';
+import { isUnrolled, mapAccesses, vectorIndex, vectorWidths, widestOf } from '../ir/vector.ts';
 import { freeIndices, visitExprs } from '../ir/walk.ts';
+import { clocks, opCost } from './clocks.ts';
 import { widths } from './mma_tile.ts';
-
-/**
- * Guesses. Instructions of a thread before and after its points, of an address, and of one coordinate's guard; and the clocks in which a
- * block finds its slot, reads and writes, which hide what is issued in as many.
- */
-const cost = { thread: 40, address: 4, guard: 2, latency: 2000 };
 
 /** Threads of a block with vectors: few, so that a small picture is spread over more multiprocessors. */
 const threads = 64;
@@ -27,10 +22,13 @@ export function mapVector(kernel: Kernel, target: Target): MapSchedule {
   const candidates = vectorWidths
     .filter((vector) => fits(kernel, vector))
     .map((vector): MapSchedule => ({ ...plain, threads, vector }));
-  const time = (s: MapSchedule): number =>
-    widths.reduce((sum, width) => sum + estimateMap(kernel, s, width, target), 0);
+  const time = (s: MapSchedule): number => mapTime(kernel, s, target);
   return [plain, ...candidates].reduce((a, b) => (time(b) < time(a) ? b : a));
 }
+
+/** Clocks alone and eight wide, added up. */
+export const mapTime = (kernel: Kernel, s: MapSchedule, target: Target): number =>
+  widths.reduce((sum, width) => sum + estimateMap(kernel, s, width, target), 0);
 
 /** True if everything that differs from point to point is read and written whole, and something by a whole vector at once. */
 function fits(kernel: Kernel, vector: number): boolean {
@@ -51,17 +49,21 @@ function estimateMap(
   target: Target,
 ): number {
   const blocks = Math.ceil(volume(kernel.domain) / (threads * vector));
-  const warps = (Math.ceil((width * blocks) / target.units) * threads) / 32;
-  return Math.max(cost.latency, (warps * instructions(kernel, vector)) / 4);
+  const each = Math.ceil((width * blocks) / target.units);
+  const { issued, waits } = costOfThread(kernel, vector);
+  const perBlock = threads / target.warp;
+  const alone =
+    clocks.block + waits * clocks.memory + clocks.alone * issued * Math.ceil(perBlock / clocks.schedulers);
+  return Math.max(clocks.least, alone, (each * perBlock * issued) / clocks.schedulers);
 }
 
-/** What a thread issues, roughly. */
-function instructions(kernel: Kernel, vector: number): number {
+/** Instructions of a thread, and how often it waits for memory, roughly. */
+function costOfThread(kernel: Kernel, vector: number): { issued: number; waits: number } {
   const along = vectorIndex(kernel);
   const accesses = mapAccesses(kernel, vector);
   const free = freeIndices();
   const domain = new Set(kernel.domain);
-  let sum = cost.thread;
+  let [issued, waits]: [number, number] = [clocks.thread, 1];
   visitExprs(
     kernel.stores.map((s) => s.value),
     (e) => {
@@ -69,12 +71,15 @@ function instructions(kernel: Kernel, vector: number): number {
       const points = along && free(e).has(along) ? vector : 1;
       if (e.kind === 'load') {
         const parts = points / (accesses.get(e) ?? 1);
-        sum += times * (cost.address + cost.guard * guardedDims(e).length + parts);
-      } else if (e.kind === 'reduce') sum += times * points * volume(e.over);
-      else if (e.kind !== 'const') sum += times * points;
+        issued += times * (clocks.address + clocks.guard * guardedDims(e).length + parts);
+      } else if (e.kind === 'reduce') {
+        issued += times * points * volume(e.over);
+        // Loops that are not unrolled have a few reads under way at most.
+        if (vector === 1 || !isUnrolled(e.over, vector)) waits += (times * volume(e.over)) / clocks.inLoop;
+      } else issued += times * points * opCost(e);
     },
   );
   for (const store of kernel.stores)
-    sum += volume(store.over) * (cost.address + vector / (accesses.get(store) ?? 1));
-  return sum;
+    issued += volume(store.over) * (clocks.address + vector / (accesses.get(store) ?? 1));
+  return { issued, waits };
 }

@@ -7,7 +7,7 @@
  * four pairs from pair -2 on, with zero weights for the pixel before the first. Nothing is added to a sum but products with zeros (of which
  * one is NaN where that pixel is infinite or NaN: such a picture spoils a column more).
  */
-import { add, affine, asIndex, coefficientOf, type Index, index, indicesOf, mul } from '../ir/affine.ts';
+import { add, asIndex, coefficientOf, type Index, index, indicesOf, mul } from '../ir/affine.ts';
 import { buffer, indicesFor, kernel, load, store } from '../ir/build.ts';
 import type { Buffer, Call, Expr, Load } from '../ir/kernel.ts';
 import type { Module } from '../ir/module.ts';

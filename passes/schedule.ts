@@ -5,12 +5,14 @@
 import { attentionOf } from '../ir/attention.ts';
 import { type Contraction, contractionOf, volume } from '../ir/contraction.ts';
 import type { ContractionSchedule, Kernel, MapSchedule, Schedule, Schedules } from '../ir/kernel.ts';
+import { hasPlainLoops } from '../ir/lane_loops.ts';
 import { linearize } from '../ir/linearize.ts';
 import type { Module } from '../ir/module.ts';
 import type { Target } from '../ir/target.ts';
 import { attentionSchedule } from './attention_tile.ts';
-import { mapVector } from './map_vector.ts';
+import { mapTime, mapVector } from './map_vector.ts';
 import { mmaSchedules, usesMma } from './mma_tile.ts';
+import { reductionSchedules, reductionTime } from './reduction_lanes.ts';
 import { simtSchedule } from './simt_tile.ts';
 
 /** Gives every kernel of a module a schedule: the one that `tuned` has for it, else the default. */
@@ -47,12 +49,22 @@ function chooseSchedule(kernel: Kernel, contraction: Contraction | undefined, ta
   const tiled = attention && attentionSchedule(attention, target);
   if (tiled) return tiled;
   const { reduced, looped } = innerWork(kernel);
-  if (target.kind === 'cuda' && (reduced >= 32 || looped >= 64)) {
+  if (target.kind === 'cuda' && (reduced >= 32 || looped >= 64)) return reductionSchedule(kernel, target);
+  return mapSchedule(kernel, target, reduced + looped);
+}
+
+/** For loops that are long enough to share: the lanes' schedule that is expected to be fastest, or a map where lanes read from all over. */
+function reductionSchedule(kernel: Kernel, target: Target): Schedule {
+  if (!hasPlainLoops(kernel)) {
+    const { reduced, looped } = innerWork(kernel);
     // A warp a point, or the whole block where points are few and long.
     const isLong = Math.max(reduced, looped) >= 1024 && volume(kernel.domain) < 2048;
-    return { skeleton: 'reduction', threads: 256, lanes: isLong ? 256 : target.warp };
+    const lanes = isLong ? 256 : target.warp;
+    return { skeleton: 'reduction', threads: 256, lanes, vector: 1, unroll: 1 };
   }
-  return mapSchedule(kernel, target, reduced + looped);
+  const best = reductionSchedules(kernel, target)[0]!;
+  const map = mapVector(kernel, target);
+  return map.vector > 1 && mapTime(kernel, map, target) < reductionTime(kernel, best, target) ? map : best;
 }
 
 /** True if sums of products are worth the contraction skeleton's tiles. */

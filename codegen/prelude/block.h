@@ -8,6 +8,12 @@ __device__ inline bf16_t __shfl_xor_sync(unsigned mask, bf16_t value, int step) 
   return {(unsigned short)__shfl_xor_sync(mask, (unsigned)value.bits, step)};
 }
 
+// Room for a number of each warp of a block. All that meets here uses the same.
+__device__ inline void* warp_results() {
+  __shared__ unsigned long long results[32];
+  return results;
+}
+
 // Combines one value of each of LANES neighbouring threads by a butterfly, so every lane gets the same bits. Up to a warp
 // the values travel by shuffle, beyond it the warps' results meet in shared memory.
 template <int LANES, typename T, typename Combine>
@@ -16,8 +22,8 @@ __device__ inline T across_lanes(T value, Combine combine) {
     value = combine(value, __shfl_xor_sync(0xffffffffu, value, step));
   }
   if (LANES > 32) {
-    __shared__ T partial[LANES > 32 ? LANES / 32 : 1];
-    __syncthreads();  // an earlier use of `partial` is over
+    T* const partial = (T*)warp_results();
+    __syncthreads();  // an earlier use of it is over
     if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
     __syncthreads();
     value = partial[0];

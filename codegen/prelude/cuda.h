@@ -67,7 +67,7 @@ template <> __device__ inline float min_of<float>(float a, float b) {
 }
 #endif
 
-// Reads sizeof(V) bytes (2, 4, 8 or 16, and aligned to as many) from device memory if that is valid, without a branch.
+// Reads sizeof(V) bytes (1, 2, 4, 8 or 16, and aligned to as many) from device memory if that is valid, without a branch.
 template <typename V>
 __device__ inline void load_if(V& value, const void* from, bool valid) {
   union { V value; unsigned short half; unsigned word[4]; } to;
@@ -80,8 +80,10 @@ __device__ inline void load_if(V& value, const void* from, bool valid) {
     asm("{ .reg .pred p; setp.ne.s32 p, %3, 0; @p ld.global.v2.u32 {%0, %1}, [%2]; }" : "+r"(to.word[0]), "+r"(to.word[1]) : "l"(at), "r"((int)valid));
   } else if (sizeof(V) == 4) {
     asm("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p ld.global.u32 %0, [%1]; }" : "+r"(to.word[0]) : "l"(at), "r"((int)valid));
-  } else {
+  } else if (sizeof(V) == 2) {
     asm("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p ld.global.u16 %0, [%1]; }" : "+h"(to.half) : "l"(at), "r"((int)valid));
+  } else {
+    asm("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p ld.global.u8 %0, [%1]; }" : "+h"(to.half) : "l"(at), "r"((int)valid));
   }
   value = to.value;
 }

@@ -40,3 +40,14 @@ __device__ inline void multiply_row(float (&acc)[N][M], const float (&a)[M], con
     for (int i = 0; i < M; i++) acc[j][i] = fmaf(a[i], b[j], acc[j][i]);
   }
 }
+
+// Combines the elements of a vector by halves.
+template <int COUNT, typename T, typename Combine>
+__device__ inline T across_vector(T (&part)[COUNT], Combine combine) {
+#pragma unroll
+  for (int half = COUNT / 2; half > 0; half /= 2) {
+#pragma unroll
+    for (int e = 0; e < half; e++) part[e] = combine(part[e], part[e + half]);
+  }
+  return part[0];
+}

@@ -11,7 +11,7 @@ const tensorCores = { threads: 1, tile: 3, warps: 2, stages: 1, segments: 1, spl
 /** How many sizes each setting of a schedule has, by the name that it begins with. */
 const settings = {
   map: { threads: 1, per_thread: 1, vector: 1 },
-  reduction: { threads: 1, lanes: 1 },
+  reduction: { threads: 1, lanes: 1, vector: 1, unroll: 1 },
   contraction: { threads: 1, tile: 3, per_thread: 2, stages: 1 },
   mma: tensorCores,
   wgmma: tensorCores,
@@ -24,6 +24,7 @@ type Name = Schedule['skeleton'] | MmaSchedule['instruction'];
 /** Settings that are 1 where they are left out. */
 const optional: { readonly [S in Name]?: readonly string[] } = {
   map: ['vector'],
+  reduction: ['vector', 'unroll'],
   contraction: ['stages'],
   mma: ['splits'],
   wgmma: ['splits'],
@@ -68,7 +69,13 @@ function buildSchedule({ skeleton, settings: given }: ScheduleAst, reader: Reade
   return match(name as Name)
     .returnType<Schedule>()
     .with('map', (map) => ({ skeleton: map, threads, perThread: size('per_thread'), vector: size('vector') }))
-    .with('reduction', (reduction) => ({ skeleton: reduction, threads, lanes: size('lanes') }))
+    .with('reduction', (reduction) => ({
+      skeleton: reduction,
+      threads,
+      lanes: size('lanes'),
+      vector: size('vector'),
+      unroll: size('unroll'),
+    }))
     .with('contraction', (contraction) => ({
       skeleton: contraction,
       threads,

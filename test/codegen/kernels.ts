@@ -104,6 +104,22 @@ export function softmaxKernel(rows: number, columns: number, dtype: DType = 'f32
   return kernel('softmax', [x], [y], [r], [store(y, [r, l], cast(dtype, value), [l])]);
 }
 
+/** Layer normalisation of rows, with a scale and a bias for each column. */
+export function layerNormKernel(rows: number, columns: number, dtype: DType): Kernel {
+  const [x, y] = [buffer('x0', dtype, [rows, columns]), buffer('y0', dtype, [rows, columns])];
+  const [scale, bias] = [buffer('x1', dtype, [columns]), buffer('x2', dtype, [columns])];
+  const r = index('r', rows);
+  const [j, k, l] = [index('j', columns), index('k', columns), index('l', columns)];
+  const count = constant('f32', columns);
+  const mean = op('div', reduce('sum', [j], widen(load(x, [r, j]))), count);
+  const distance = op('sub', widen(load(x, [r, k])), mean);
+  const variance = op('div', reduce('sum', [k], op('mul', distance, distance)), count);
+  const deviation = op('sqrt', op('add', variance, constant('f32', 1e-5)));
+  const normal = op('div', op('sub', widen(load(x, [r, l])), mean), deviation);
+  const value = op('add', op('mul', normal, widen(load(scale, [l]))), widen(load(bias, [l])));
+  return kernel('layer_norm', [x, scale, bias], [y], [r], [store(y, [r, l], cast(dtype, value), [l])]);
+}
+
 /** Mean and variance of each row, as two outputs without store loops. */
 export function momentsKernel(rows: number, columns: number): Kernel {
   const x = buffer('x0', 'f32', [rows, columns]);

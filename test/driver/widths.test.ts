@@ -26,6 +26,7 @@ const tile = (m: number, n: number): ContractionSchedule => ({
   skeleton: 'contraction',
   threads: 1,
   tile: { m, n, k: 32 },
+  stages: 1,
   perThread: { m, n },
 });
 const wider: readonly WiderSchedule[] = [

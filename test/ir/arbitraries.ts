@@ -386,11 +386,19 @@ const plainSchedule: fc.Arbitrary<Schedule> = fc.oneof(
     skeleton: fc.constant('reduction' as const),
     threads: fc.constantFrom(32, 64, 256),
     lanes: fc.constantFrom(1, 32),
+    vector: fc.constantFrom(1, 2, 4, 8),
+    unroll: fc.integer({ min: 1, max: 3 }),
   }),
 );
 
 /** The kernel with the schedule, or with the widest vectors up to its own that the verifier accepts. */
 function fitting(kernel: Kernel, schedule: Schedule): Kernel {
+  if (schedule.skeleton === 'reduction') {
+    const scheduled = { ...kernel, schedule };
+    if (schedule.vector * schedule.unroll === 1 || verifyKernel(scheduled).length === 0) return scheduled;
+    const { vector } = schedule;
+    return fitting(kernel, { ...schedule, ...(vector > 1 ? { vector: vector / 2 } : { unroll: 1 }) });
+  }
   if (schedule.skeleton !== 'map' || schedule.vector === 1) return { ...kernel, schedule };
   // In the order of an output's memory, so that neighbouring points can be neighbours there.
   const { buffer: made, at } = kernel.stores[0]!;
