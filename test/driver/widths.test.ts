@@ -27,6 +27,7 @@ const tile = (m: number, n: number): ContractionSchedule => ({
   threads: 1,
   tile: { m, n, k: 32 },
   perThread: { m, n },
+  stages: 1,
 });
 const wider: readonly WiderSchedule[] = [
   { from: 2, schedule: tile(32, 1) },
