@@ -28,6 +28,7 @@ const tile = (m: number, n: number): ContractionSchedule => ({
   tile: { m, n, k: 32 },
   stages: 1,
   perThread: { m, n },
+  stages: 1,
 });
 const wider: readonly WiderSchedule[] = [
   { from: 2, schedule: tile(32, 1) },
