@@ -151,7 +151,7 @@ export function estimateSimt(c: Contraction, s: ContractionSchedule, width: numb
     busyStep + machine.barrier,
   );
   const alone = steps * aloneStep + 2 * epilogue + machine.block;
-  const registers = perThread.m * perThread.n + 2 * (perThread.m + perThread.n) + 56;
+  const registers = perThread.m * perThread.n + 3 * (perThread.m + perThread.n) + 40;
   const fit = Math.max(
     1,
     Math.floor(
