@@ -48,8 +48,10 @@ export function verifySchedules(kernel: Kernel, target: Target | undefined, say:
     if (!(Number.isInteger(from) && from > before))
       complain(`words that are no wider than ${before}, which the one before is for`);
     before = from;
+    // Without tensor cores sums run in order, whatever the tile.
+    if (first.skeleton === 'contraction' && schedule.skeleton === 'contraction') continue;
     if (first.skeleton !== 'mma' || schedule.skeleton !== 'mma')
-      complain('only mma schedules may differ by the width of the word');
+      complain('only mma schedules, or only contraction schedules, may differ by the width of the word');
     else if (partsOf(schedule) !== partsOf(first))
       complain(`${partsOf(schedule)} parts of k, ${partsOf(first)} in words of one slot: other bits`);
   }

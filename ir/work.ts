@@ -35,7 +35,7 @@ const registersOf = (schedule: Schedule): number =>
   match(schedule)
     .with({ skeleton: 'map' }, ({ vector }) => 28 + 4 * vector)
     .with({ skeleton: 'reduction' }, ({ vector, unroll }) => 38 + 2 * vector * unroll)
-    .with({ skeleton: 'contraction' }, ({ perThread }) => 40 + perThread.m * perThread.n)
+    .with({ skeleton: 'contraction' }, ({ perThread: { m, n } }) => Math.min(255, 40 + m * n + 3 * (m + n)))
     .with({ skeleton: 'mma' }, ({ tile, warps }) =>
       Math.min(255, 80 + (tile.m * tile.n) / (32 * warps.m * warps.n)),
     )

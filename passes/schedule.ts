@@ -13,7 +13,7 @@ import { attentionSchedule } from './attention_tile.ts';
 import { mapTime, mapVector } from './map_vector.ts';
 import { mmaSchedules, usesMma } from './mma_tile.ts';
 import { reductionSchedules, reductionTime } from './reduction_lanes.ts';
-import { simtSchedule } from './simt_tile.ts';
+import { simtSchedules } from './simt_tile.ts';
 
 /** Gives every kernel of a module a schedule: the one that `tuned` has for it, else the default. */
 export const schedule = (
@@ -36,15 +36,13 @@ export function scheduleKernel(kernel: Kernel, target: Target): Kernel {
 function chooseSchedules(kernel: Kernel, target: Target): Schedules {
   const contraction = contractionOf(kernel);
   if (contraction && usesMma(contraction, target)) return mmaSchedules(contraction, target);
+  if (contraction && contracts(contraction, target) && target.kind === 'cuda')
+    return simtSchedules(contraction, target);
   return { schedule: chooseSchedule(kernel, contraction, target) };
 }
 
 function chooseSchedule(kernel: Kernel, contraction: Contraction | undefined, target: Target): Schedule {
-  if (contraction) {
-    if (contracts(contraction, target)) {
-      return target.kind === 'host' ? hostTile(volume(contraction.n)) : simtSchedule(contraction, target);
-    }
-  }
+  if (contraction && contracts(contraction, target)) return hostTile(volume(contraction.n));
   const attention = attentionOf(kernel);
   const tiled = attention && attentionSchedule(attention, target);
   if (tiled) return tiled;

@@ -41,7 +41,8 @@ export interface Together<S extends Schedule> {
 }
 
 /**
- * Candidates by the bits that they give, the best first: those of tensor cores by their parts of k, any other by itself.
+ * Candidates by the bits that they give, the best first: those of tensor cores by their parts of k, other contractions together as their sums
+ * run in order, and any other by itself.
  * @param times of each candidate at each width.
  */
 export function byBits<S extends Schedule>(
@@ -54,7 +55,7 @@ export function byBits<S extends Schedule>(
   const all = [...schedules.keys()];
   const groups = new Map<string | number, number[]>();
   for (const [n, s] of schedules.entries()) {
-    const key = s.skeleton === 'mma' ? `${partsOf(s)} parts` : n;
+    const key = s.skeleton === 'mma' ? `${partsOf(s)} parts` : s.skeleton === 'contraction' ? 'in order' : n;
     groups.set(key, [...(groups.get(key) ?? []), n]);
   }
   return [...groups.values()]

@@ -1,18 +1,18 @@
 /**
  * @file Picks the tile of a contraction without tensor cores on a GPU: estimates every candidate's time by counting what a block issues, reads and
- * waits for, and takes the least. The estimate looks at the kernel alone. Tiles do not change the bits of such a contraction, but its class,
- * which is the same in words of all widths.
+ * waits for, and takes the least, for words of each width: tiles do not change the bits of such a contraction. The estimate looks at the
+ * kernel alone.
  */
 import { type Contraction, type Operand, volume } from '../ir/contraction.ts';
-import type { ContractionSchedule } from '../ir/kernel.ts';
+import type { ContractionSchedule, Schedules } from '../ir/kernel.ts';
 import { mostUnrolled, neighbours, type TileStaging, tileSharedBytes, tileStaging } from '../ir/simt.ts';
 import type { Target } from '../ir/target.ts';
+import { schedulesByWidth } from './schedules_by_width.ts';
 
-/**
- * How many copies of the kernel run side by side in the estimate: a tenant alone, a word that is worth its name, and one that fills the GPU, which
- * counts as often as the first two and itself, as that is what words are for.
- */
-const widths = [1, 8, 64, 64, 64];
+/** Widths from which a word may have a schedule of its own: a tenant alone, a word that is worth its name, and one that fills the GPU. */
+const widthSteps = [1, 8, 32] as const;
+/** As wide as words come to be. */
+const widest = 64;
 
 /** Clocks and rates of one multiprocessor, counted or known from data sheets; none was fitted yet. */
 const machine = {
@@ -44,15 +44,16 @@ const machine = {
   block: 2500,
 } as const;
 
-/** The schedule that is estimated to take the least time at all widths together. Times count, not ratios, so a wide word counts more. */
-export function simtSchedule(c: Contraction, target: Target): ContractionSchedule {
-  let best: ContractionSchedule | undefined;
-  let least = Number.POSITIVE_INFINITY;
-  for (const s of simtCandidates(c, target)) {
-    const time = widths.reduce((sum, width) => sum + estimateSimt(c, s, width, target), 0);
-    if (time < least) [best, least] = [s, time];
-  }
-  return best!;
+/** The schedules that are estimated to take the least time, each from its width on. */
+export function simtSchedules(c: Contraction, target: Target): Schedules {
+  const all = [...simtCandidates(c, target)];
+  const time = (s: ContractionSchedule, width: number): number =>
+    estimateSimt(c, s, width === widthSteps.at(-1) ? widest : width, target);
+  const best = widthSteps.map((width) => ({
+    width,
+    best: all.reduce((a, b) => (time(b, width) < time(a, width) ? b : a)),
+  }));
+  return schedulesByWidth(best, time);
 }
 
 /** Outputs of a thread, m by n: at least as many along m, along which outputs are stored. */
@@ -111,7 +112,7 @@ export function simtToTry(
     });
     return distinct.slice(0, count);
   };
-  return [...new Set([...best(tried, 5), ...best(widths.slice(-1), 3)])];
+  return [...new Set([...best(tried, 5), ...best([widest], 3)])];
 }
 
 /** Clocks that `width` copies of the kernel take side by side. */
@@ -151,7 +152,7 @@ export function estimateSimt(c: Contraction, s: ContractionSchedule, width: numb
     busyStep + machine.barrier,
   );
   const alone = steps * aloneStep + 2 * epilogue + machine.block;
-  const registers = perThread.m * perThread.n + 2 * (perThread.m + perThread.n) + 56;
+  const registers = perThread.m * perThread.n + 3 * (perThread.m + perThread.n) + 40;
   const fit = Math.max(
     1,
     Math.floor(

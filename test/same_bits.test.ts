@@ -116,6 +116,16 @@ const subjects: { readonly [name: string]: Subject } = {
       residual: true,
     }),
   ),
+  'a matrix product in fp32 by tiles in 3 stages, of two sizes': kernels(
+    (t) => matmulKernel(1, t % 2 ? 36 : 44, 72, t % 2 ? 60 : 92),
+    {
+      skeleton: 'contraction',
+      threads: 64,
+      tile: { m: 64, n: 32, k: 8 },
+      perThread: { m: 8, n: 4 },
+      stages: 3,
+    },
+  ),
   'a convolution on tensor cores, of two sizes': kernels((t) =>
     convKernel({
       channels: 24,
