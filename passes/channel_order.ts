@@ -2,8 +2,8 @@
  * @file The channel order pass, for GPUs with tensor cores: lays constant weights out in the order in which neighbours read them.
  *
  * Contractions on tensor cores sum over the taps of a window outside and over channels inside. A step of k then keeps to one tap, so where
- * it reads, and whether that is inside the picture, is worked out once a step and not once an element. In maps (depthwise
- * convolutions) neighbouring points read neighbouring weights.
+ * it reads, and whether that is inside the picture, is worked out once a step and not once an element. Matrices of weights lie in rows of
+ * what is summed over, as warpgroups want them. In maps (depthwise convolutions) neighbouring points read neighbouring weights.
  */
 import { type Affine, asIndex, type Index, indicesOf } from '../ir/affine.ts';
 import { linearOffset } from '../ir/bounds.ts';
@@ -30,6 +30,20 @@ export function orderChannels(module: Module, target: Target): Module {
   return relayWeights({ ...module, calls }, (call) => planOrders(call, module, target));
 }
 
+/**
+ * The call's matrix product, if its weights lie by columns and the rest by rows of k: warpgroups multiply rows of k alone, and nothing else gains
+ * by the other order.
+ */
+function matrixProduct(call: Call, module: Module, target: Target): Convolution | undefined {
+  const convolution = target.wgmma ? convolutionOf(call, module, target) : undefined;
+  if (!convolution) return undefined;
+  const { picture, weights, weightsValue, taps } = convolution;
+  if (taps.some((i) => i.extent > 1) || !weights.positionFast || picture.positionFast) return undefined;
+  if (picture.vector < leastChannels || module.outputs.some((o) => o.value === weightsValue))
+    return undefined;
+  return weights.at.some((a) => a.terms.length > 0 && !asIndex(a)) ? undefined : convolution;
+}
+
 /** Taps first, then channels. */
 const sumOrder = ({ taps, channels }: Convolution): Index[] => [...taps, ...channels];
 
@@ -46,7 +60,7 @@ function orderable(call: Call, module: Module, target: Target): Convolution | un
 /** What to lay out anew for a call; nothing if nothing is to be gained. */
 function planOrders(call: Call, module: Module, target: Target): readonly Relay[] {
   if (!convolutionOf(call, module, target)) return mapOrders(call, module, target);
-  const convolution = orderable(call, module, target);
+  const convolution = orderable(call, module, target) ?? matrixProduct(call, module, target);
   if (!convolution) return [];
   const { weights, weightsValue: value } = convolution;
   const over = sumOrder(convolution);

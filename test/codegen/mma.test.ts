@@ -233,7 +233,7 @@ const cases: Record<string, Case> = {
 const kernels = new Map(
   Object.entries(cases).map(([name, { kernel: plain, schedule }]) => {
     const chosen = scheduleKernel(plain, target);
-    return [name, schedule ? { ...chosen, schedule: schedule as MmaSchedule } : chosen] as const;
+    return [name, schedule ? { ...plain, schedule: schedule as MmaSchedule } : chosen] as const;
   }),
 );
 

@@ -26,7 +26,6 @@ const tile = (m: number, n: number): ContractionSchedule => ({
   skeleton: 'contraction',
   threads: 1,
   tile: { m, n, k: 32 },
-  stages: 1,
   perThread: { m, n },
   stages: 1,
 });
