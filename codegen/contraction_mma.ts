@@ -80,7 +80,6 @@ export function writeMma(w: KernelWriter, schedule: MmaSchedule): void {
   w.line('#pragma unroll 1');
   w.block('for (int step = 0; step < steps; step++)', () => {
     w.line(`copies_wait<STAGES - ${stages - product.ahead + 1}>();`);
-    product.show();
     w.line(sync);
     // A warpgroup's products go on while it starts copies; warps have the instructions of both to themselves.
     if (schedule.instruction === 'wgmma') product.multiply(into('stage'));

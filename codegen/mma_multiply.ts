@@ -17,8 +17,6 @@ export interface Multiplication {
   readonly ahead: number;
   /** Declares where the warp's sums are in the tile, and what else there is before the loop. */
   open(): void;
-  /** Between a step's arrival and the barrier. */
-  show(): void;
   /** Multiplies a step, or starts to. */
   multiply(stage: string): void;
   /** After the copies of a later step have been started. */
@@ -51,7 +49,6 @@ function byWarps(
     open() {
       w.line(`const int warp_m = warp % ${warps.m} * ${warpM}, warp_n = warp / ${warps.m} * ${warpN};`);
     },
-    show() {},
     multiply(stage) {
       const kMajor = operands.map((o) => o.kMajor).join(', ');
       const tiles = operands.map((o) => `${stage}.${o.side}`).join(', ');
@@ -85,9 +82,6 @@ function byWarpgroups(
       w.line(
         `const int group_m = warp % ${warps.m} / 4 * ${groupM}, warp_m = group_m + warp % 4 * 16, warp_n = warp / ${warps.m} * ${n};`,
       );
-    },
-    show() {
-      w.line('show_copies();');
     },
     multiply(stage) {
       w.line(`start_step<TK, ${n}>(acc, ${stage}.a, ${stage}.b, group_m, warp_n);`);

@@ -10,8 +10,11 @@ import { freeIndices, visitExprs } from '../ir/walk.ts';
 import { clocks, opCost } from './clocks.ts';
 import { widths } from './mma_tile.ts';
 
-/** Threads of a block with vectors: few, so that a small picture is spread over more multiprocessors. */
-const threads = 64;
+/**
+ * Threads of a block with vectors: few, so that a small picture is spread over more multiprocessors; more where points are so many that blocks
+ * would wait for one another to be started.
+ */
+const threadsOfBlocks = [64, 256];
 
 /**
  * The schedule with the least estimated time, alone and eight wide. Many points make wide vectors. Few, whose time is latency whatever they
@@ -21,7 +24,7 @@ export function mapVector(kernel: Kernel, target: Target): MapSchedule {
   const plain: MapSchedule = { skeleton: 'map', threads: target.threads, perThread: 1, vector: 1 };
   const candidates = vectorWidths
     .filter((vector) => fits(kernel, vector))
-    .map((vector): MapSchedule => ({ ...plain, threads, vector }));
+    .flatMap((vector) => threadsOfBlocks.map((threads): MapSchedule => ({ ...plain, threads, vector })));
   const time = (s: MapSchedule): number => mapTime(kernel, s, target);
   return [plain, ...candidates].reduce((a, b) => (time(b) < time(a) ? b : a));
 }
@@ -54,7 +57,8 @@ function estimateMap(
   const perBlock = threads / target.warp;
   const alone =
     clocks.block + waits * clocks.memory + clocks.alone * issued * Math.ceil(perBlock / clocks.schedulers);
-  return Math.max(clocks.least, alone, (each * perBlock * issued) / clocks.schedulers);
+  const busy = Math.max((perBlock * issued) / clocks.schedulers, clocks.start);
+  return Math.max(clocks.least, alone, each * busy);
 }
 
 /** Instructions of a thread, and how often it waits for memory, roughly. */

@@ -180,10 +180,9 @@ __device__ inline void sync_group(int group) {
 // Instructions of sm_90a, for products of warpgroups (see warpgroup.h).
 #if __CUDA_ARCH__ >= 900
 
-// What the tensor cores read by themselves is to see what this thread's copies brought.
-__device__ inline void show_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
-// Around the products of a step: what is in the sums is there; they are one batch.
+// Around the products of a step: what is in the sums is there; they are one batch. What asynchronous copies brought is seen once their threads have
+// waited for it and met at a barrier, as in CUTLASS's multistage kernels; the proxy fence that the PTX manual asks for would also wait for all the
+// copies of later steps.
 __device__ inline void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 // Waits until at most PENDING batches of products are under way.

@@ -189,7 +189,6 @@ enum { kMaxProducts = 128 };
 struct Products {
   Product product[kMaxProducts];
   int count, batches, ends[kMaxBatches];
-  bool hidden;  // copies have landed that the tensor cores have not been shown
   unsigned block;
 };
 static Products* products[kMaxThreads];
@@ -197,13 +196,8 @@ static Products* products[kMaxThreads];
 UNSEEN static Products& own_products() {
   Products*& own = products[threadIdx.x];
   if (!own) own = (Products*)calloc(1, sizeof(Products)), own->block = ~0u;
-  if (own->block != blockIdx.x) own->count = own->batches = 0, own->hidden = false, own->block = blockIdx.x;
+  if (own->block != blockIdx.x) own->count = own->batches = 0, own->block = blockIdx.x;
   return *own;
-}
-UNSEEN static void note_landed() { own_products().hidden = true; }
-UNSEEN static void note_shown() { own_products().hidden = false; }
-UNSEEN static void need_shown() {
-  if (own_products().hidden) fail("a warpgroup multiplies what copies brought without a fence between");
 }
 UNSEEN static void add_product(const Product& p) {
   Products& own = own_products();
@@ -246,7 +240,6 @@ template <int PENDING> static void copies_wait() {
   for (emulated::Copy c; emulated::take_copy(PENDING, c);) {
     if (c.valid) memcpy(c.to, c.from, (size_t)c.bytes);
     else memset(c.to, 0, (size_t)c.bytes);
-    emulated::note_landed();
   }
 }
 
@@ -296,8 +289,7 @@ template <typename T> UNSEEN static void multiply_fragments(float (&sum)[4], con
 }
 
 // Products of warpgroups are carried out as late as they may be, when they are waited for, on what their tiles hold then.
-static void show_copies() { emulated::note_shown(); }
-static void products_begin() { emulated::need_shown(); }
+static void products_begin() {}
 static void products_commit() { emulated::commit_products(); }
 template <int PENDING> static void multiplied() { emulated::multiply_pending(PENDING); }
 template <int COUNT> static void hold_sums(float (&)[COUNT][4]) {}
