@@ -4,6 +4,7 @@
  * point in an unrolled loop. Each point's arithmetic, and its order, is what the map without vectors does.
  */
 import type { Index } from '../ir/affine.ts';
+import { volume } from '../ir/contraction.ts';
 import type { Expr, Load, MapSchedule, Store } from '../ir/kernel.ts';
 import { linearize, type Statement } from '../ir/linearize.ts';
 import { isUnrolled, mapAccesses, vectorIndex } from '../ir/vector.ts';
@@ -29,6 +30,9 @@ export function writeVectorMap(w: KernelWriter, { threads, perThread, vector }: 
   });
 }
 
+/** Reads of an unrolled loop that the compiler starts together by itself (ptxas 13 was seen to start 8 of 49). */
+const mostUnderWay = 16;
+
 type Let = Extract<Statement, { kind: 'let' }>;
 
 /** The statements of a kernel for `vector` points; in C, `e` is the point's number in the vector. */
@@ -38,6 +42,8 @@ class VectorBody {
   readonly #free = freeIndices();
   /** How a value is spelled, inside of a loop over the points if it differs from point to point. */
   readonly #spelled = new Map<number, string>();
+  /** Loads that were read before their loop. */
+  readonly #ahead = new Set<Expr>();
 
   constructor(
     readonly w: KernelWriter,
@@ -88,6 +94,7 @@ class VectorBody {
     const { w } = this;
     switch (s.kind) {
       case 'let':
+        if (this.#ahead.has(s.expr)) return;
         if (s.expr.kind === 'load' && this.#differs(s.expr)) return this.#loadVector(s.id, s.expr, ref);
         this.#spelled.set(s.id, `v${s.id}`);
         return w.line(`const ${scalarType[s.expr.dtype]} v${s.id} = ${w.value(s.expr, ref)};`);
@@ -101,7 +108,9 @@ class VectorBody {
           this.#points([`${sum} = ${w.start(expr)};`]);
           const step = (): void => this.#scope(body, () => `${sum} = ${w.combine(expr, sum, value())};`);
           const isConstant = expr.over.every((i) => isNumber(w.extent(i)));
-          w.loops(expr.over, step, isConstant && isUnrolled(expr.over, this.vector));
+          const unrolled = isConstant && isUnrolled(expr.over, this.vector);
+          if (unrolled && volume(expr.over) > mostUnderWay) this.#readAhead(expr.over, body);
+          w.loops(expr.over, step, unrolled);
           this.#spelled.set(s.id, sum);
         } else {
           w.line(`${type} v${s.id} = ${w.start(expr)};`);
@@ -147,19 +156,56 @@ class VectorBody {
     });
   }
 
-  /** A load of neighbours, in as many parts as it takes. */
-  #loadVector(id: number, load: Load, ref: (e: Expr) => string): void {
+  /** Starts all reads of an unrolled loop before it. */
+  #readAhead(over: readonly Index[], body: readonly Statement[]): void {
+    const { w } = this;
+    const steps = volume(over);
+    const step = over.reduce(
+      (flat, i) => (flat === '' ? w.name(i) : `(${flat}) * ${w.extent(i)} + ${w.name(i)}`),
+      '',
+    );
+    const reads = body.flatMap((s) =>
+      s.kind === 'let' &&
+      s.expr.kind === 'load' &&
+      this.#width(s.expr) === this.vector &&
+      s.expr.at.every((c) => 'affine' in c)
+        ? [{ id: s.id, load: s.expr }]
+        : [],
+    );
+    if (reads.length === 0) return;
+    for (const { id, load } of reads) {
+      w.line(`Vector<${this.vector}, ${storageType[load.dtype]}> v${id}[${steps}];`);
+      this.#spelled.set(id, fromStorage(load.dtype, `v${id}[${step}].at[e]`));
+      this.#ahead.add(load);
+    }
+    w.loops(
+      over,
+      () => {
+        for (const { id, load } of reads) w.line(`v${id}[${step}] = ${this.#read(load, this.vector)};`);
+      },
+      true,
+    );
+    w.line('reads_first();');
+  }
+
+  /** The C that reads `width` neighbours. */
+  #read(load: Load, width: number, ref: (e: Expr) => string = () => '', more = ''): string {
     const { buffer, dtype, pad } = load;
-    const width = this.#width(load);
     const { offset, guard } = this.w.access(load, ref);
     const outside = guard === '' ? '' : `, ${guard}, ${toStorage(dtype, literal(dtype, pad!))}`;
-    const read = (at: string): string => `load_vector<${width}>(${buffer.name} + ${at}${outside})`;
+    return `load_vector<${width}>(${buffer.name} + ${offset}${more}${outside})`;
+  }
+
+  /** A load of neighbours, in as many parts as it takes. */
+  #loadVector(id: number, load: Load, ref: (e: Expr) => string): void {
+    const { dtype } = load;
+    const width = this.#width(load);
     const type = `Vector<${width}, ${storageType[dtype]}>`;
     const parts = this.vector / width;
-    if (parts === 1) this.w.line(`const ${type} v${id} = ${read(offset)};`);
+    if (parts === 1) this.w.line(`const ${type} v${id} = ${this.#read(load, width, ref)};`);
     else {
       this.w.line(`${type} v${id}[${parts}];`);
-      this.#points([`v${id}[u] = ${read(`${offset} + u * ${width}`)};`], parts, 'u');
+      this.#points([`v${id}[u] = ${this.#read(load, width, ref, ` + u * ${width}`)};`], parts, 'u');
     }
     const element = parts === 1 ? `v${id}.at[e]` : `v${id}[e / ${width}].at[e % ${width}]`;
     this.#spelled.set(id, fromStorage(dtype, element));

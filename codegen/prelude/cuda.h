@@ -88,6 +88,9 @@ __device__ inline void load_if(V& value, const void* from, bool valid) {
   value = to.value;
 }
 
+// Reads before this point start before anything that uses one of them: without it few of many are under way together.
+__device__ inline void reads_first() { asm volatile("fence.acq_rel.cta;" ::: "memory"); }
+
 // Floats that blocks leave for one another within a launch. Reads go past the cache that each multiprocessor has of its own.
 __device__ inline void leave_floats(float* at, const float (&v)[4]) {
   asm volatile("st.global.cg.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(at)), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3]) : "memory");

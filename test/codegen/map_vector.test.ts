@@ -45,6 +45,20 @@ function poolKernel(combine: 'max' | 'sum', channels: number, dtype: DType): Ker
   return buildKernel('pool', [x], [y], domain, [store(y, domain, cast(dtype, value))]);
 }
 
+/** The mean of each channel of a channels-last picture. */
+function meanKernel(side: number, channels: number, dtype: DType): Kernel {
+  const [x, y] = [buffer('x0', dtype, [side, side, channels]), buffer('y0', dtype, [channels])];
+  const [c, h, w] = [index('c', channels), index('h', side), index('w', side)];
+  const sum = reduce('sum', [h, w], widen(load(x, [h, w, c])));
+  return buildKernel(
+    'mean',
+    [x],
+    [y],
+    [c],
+    [store(y, [c], cast(dtype, op('div', sum, constant('f32', side * side))))],
+  );
+}
+
 /** relu(a + b + bias), the bias along the last dimension; in the types of a, b and the result. */
 function sumKernel(shape: readonly number[], [a, b, y]: readonly [DType, DType, DType]): Kernel {
   const domain = indicesFor(shape);
@@ -102,6 +116,8 @@ const cases: { readonly [name: string]: Case } = {
   'greatest of windows, f16': { kernel: poolKernel('max', 16, 'f16'), widest: 8 },
   'greatest of windows, i8': { kernel: poolKernel('max', 16, 'i8'), widest: 8 },
   'mean of windows, f16': { kernel: poolKernel('sum', 40, 'f16'), widest: 8 },
+  'mean of pictures, f16': { kernel: meanKernel(5, 72, 'f16'), widest: 8 },
+  'mean of pictures, f32': { kernel: meanKernel(7, 12, 'f32'), widest: 4 },
   'sum of pictures, channels first': {
     kernel: sumKernel([1, 5, 6, 8], ['f16', 'f16', 'f16']),
     widest: 8,

@@ -78,6 +78,7 @@ static float exp_fast(float a) { return exp2f(a * 1.44269504f); }
 static float inf_f32() { return INFINITY; }
 static float nan_f32() { return NAN; }
 
+static void reads_first() {}
 template <typename V> static void load_if(V& value, const void* from, bool valid) {
   if (valid) value = *(const V*)from;
 }
