@@ -44,6 +44,12 @@ export interface BadCandidate {
   readonly problem: string;
 }
 
+/** A candidate, and milliseconds at each width; those that a short look ruled out have only that. */
+export interface MeasuredCandidate {
+  readonly schedule: string;
+  readonly times: readonly number[];
+}
+
 export interface TunedKernel extends Pick<TuningEntry, 'kernel' | 'before' | 'schedule' | 'times'> {
   /** The model's nodes that the first call came from. */
   readonly loc: readonly string[];
@@ -52,6 +58,8 @@ export interface TunedKernel extends Pick<TuningEntry, 'kernel' | 'before' | 'sc
   readonly candidates: number;
   /** True if the table had it. */
   readonly known: boolean;
+  /** All that were measured; none if the table had it. */
+  readonly measured: readonly MeasuredCandidate[];
   readonly bad: readonly BadCandidate[];
 }
 
@@ -100,9 +108,9 @@ export async function tuneKernels(
     if (signal?.aborted) break;
     const found = knownOf(key);
     const known = found !== undefined;
-    const tuned = found ? { ...found, bad: [] } : await tuneKernel(await compiled.of(item));
+    const tuned = found ? { ...found, bad: [], measured: [] } : await tuneKernel(await compiled.of(item));
     if (!tuned) break;
-    const { bad, ...entry } = tuned;
+    const { bad, measured, ...entry } = tuned;
     if (!known) await table.put(key, entry);
     // Of what won also the time on fewer blocks: by that words of unlike kernels are planned.
     const winner = scheduledBy(table, kernel, targetOf(device.target));
@@ -119,6 +127,7 @@ export async function tuneKernels(
       times,
       candidates,
       known,
+      measured,
       bad,
     });
     onProgress({
@@ -172,6 +181,7 @@ interface CompiledWork extends KernelWork {
 
 type Tuned = Pick<TuningEntry, 'kernel' | 'tier' | 'candidates' | 'before' | 'schedule' | 'times'> & {
   readonly bad: readonly BadCandidate[];
+  readonly measured: readonly MeasuredCandidate[];
 };
 
 /** Measures one kernel; undefined if the signal came first. */
@@ -192,6 +202,7 @@ async function tuneKernel(work: CompiledWork): Promise<Tuned | undefined> {
     const times = await timeAll(timer, close, widths, rounds.earnest, signal);
     if (!times) return undefined;
     const schedules = close.map((c) => c.schedule);
+    const inEarnest = new Map(close.map((c, n) => [c, times[n]!]));
     const { schedules: chosen, before, after } = chooseByTime(schedules, times, widths, defaults, leastGain);
     return {
       kernel: kernel.name,
@@ -201,6 +212,10 @@ async function tuneKernel(work: CompiledWork): Promise<Tuned | undefined> {
       schedule: formatSchedules(chosen),
       times: widths.map((width, w) => ({ width, before: before[w]!, after: after[w]! })),
       bad,
+      measured: right.map((c, n) => ({
+        schedule: formatSchedule(c.schedule),
+        times: inEarnest.get(c) ?? look[n]!,
+      })),
     };
   } finally {
     timer.close();
