@@ -66,6 +66,7 @@ const passes: readonly PassName[] = [
   'saturate',
   'fuse',
   'fuse-attention',
+  'stack',
   'pack-channels',
   'layout',
   'channel-order',

@@ -168,6 +168,7 @@ export class SourceModel implements Model {
 /** The passes between fusion and the schedule, which look at the target, in order. */
 export const targetPasses = [
   'fuse-attention',
+  'stack',
   'pack-channels',
   'layout',
   'channel-order',

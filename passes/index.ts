@@ -18,6 +18,7 @@ import { packChannels } from './pack_channels.ts';
 import { saturate, saturateKernel } from './saturate.ts';
 import { schedule, scheduleKernel } from './schedule.ts';
 import { slice } from './slice.ts';
+import { stack } from './stack.ts';
 import { orderWeights } from './weight_order.ts';
 
 /** A pass that does not fit what it is given: its name, its argument, or the text. */
@@ -73,6 +74,12 @@ export const passes = {
     doc: 'for tensor cores: make one kernel of a matrix product, a softmax and a matrix product of 16-bit floats',
     kernel: same,
     module: fuseAttention,
+  },
+  stack: {
+    on: 'modules',
+    doc: 'for tensor cores: make one matrix product of several that multiply one value by weights of like shape',
+    kernel: same,
+    module: stack,
   },
   'pack-channels': {
     on: 'modules',
