@@ -17,7 +17,7 @@ type Thunk = () => number;
 
 /**
  * What to make of a result that devices may give otherwise: of an `approximate` operation, a step of a float sum or product (whose order
- * is the schedule's), the sign of a zero that is the greater or lesser of two, an integer beyond 2^53.
+ * is the schedule's), the sign of a zero that is the greater or lesser of two, an integer beyond 2^53, and what hangs on its low bits alone.
  */
 export type Noise = (value: number, dtype: DType) => number;
 
@@ -68,6 +68,12 @@ export function interpretKernel(
   })();
   return outputs;
 }
+
+/** A result that may hang on the low bits of its operands, disturbed if one is beyond 2^53: doubles hold it without them. */
+const ofLowBits = (result: number, dtype: DType, noise: Noise, operands: readonly number[]): number =>
+  operands.every((x) => Math.abs(x) <= Number.MAX_SAFE_INTEGER)
+    ? result
+    : roundTo(dtype, noise(result, dtype));
 
 /** Turns expressions into closures over one set of current index values. */
 class Machine {
@@ -187,7 +193,13 @@ class Machine {
         const arg = this.compile(e.arg);
         const { dtype } = e;
         const from = e.arg.dtype;
-        return () => castValue(arg(), from, dtype);
+        const { noise } = this.disturbance;
+        if (!noise || from !== 'i64' || dtypes[dtype].kind !== 'int')
+          return () => castValue(arg(), from, dtype);
+        return () => {
+          const value = arg();
+          return ofLowBits(castValue(value, from, dtype), dtype, noise, [value]);
+        };
       }
       case 'op': {
         const { evaluate } = opInfo(e.op);
@@ -196,6 +208,15 @@ class Machine {
         const { dtype } = e;
         if (e.op === 'select') return () => (a!() !== 0 ? b!() : c!());
         if (!b) return () => roundTo(dtype, evaluate(operandType, a!(), 0, 0));
+        const { noise } = this.disturbance;
+        if (noise && dtype === 'i64' && (e.op === 'bitand' || e.op === 'rem'))
+          return () => {
+            const [left, right] = [a!(), b()];
+            return ofLowBits(roundTo(dtype, evaluate(operandType, left, right, 0)), dtype, noise, [
+              left,
+              right,
+            ]);
+          };
         return () => roundTo(dtype, evaluate(operandType, a!(), b(), 0));
       }
       case 'reduce': {

@@ -86,9 +86,9 @@ const fits = (group: readonly Product[]): boolean => {
 function productOf(call: Call, module: Module, target: Target): Product | undefined {
   const convolution = convolutionOf(call, module, target);
   if (!convolution) return undefined;
-  const { weights, contraction, taps } = convolution;
+  const { weights, contraction } = convolution;
   const [column, ...others] = weights.positions.filter((i) => i.extent > 1);
-  if (!column || others.length > 0 || taps.some((i) => i.extent > 1)) return undefined;
+  if (!column || others.length > 0) return undefined;
   const { store } = contraction;
   const isAligned = (b: Buffer): boolean => (column.extent * dtypes[b.dtype].bytes) % 16 === 0;
   const last = store.buffer.shape.findLastIndex((extent) => extent > 1);
