@@ -7,7 +7,7 @@ import type { Device } from '../../driver/device.ts';
 import { compileModel, type Model, type Precision } from '../../driver/model.ts';
 import type { Cost } from '../../ir/cost.ts';
 import { randomInput } from '../../ir/random.ts';
-import { generate } from '../../models/index.ts';
+import { Network } from '../../models/network.ts';
 import { median } from '../output.ts';
 
 export interface Ceilings {
@@ -39,10 +39,14 @@ export async function measureCeilings(device: Device, precision: Precision): Pro
     }),
     { name: 'copy' },
   );
-  const product = await compileModel(generate('sgemm', 1, { m: side, n: side, k: side }), {
-    name: 'matmul',
-    precision,
-  });
+  // A wide layer: rows of inputs by a matrix of weights, which the compiler may lay out as it likes.
+  const layer = new Network(1);
+  const x = layer.input('x', [side, side]);
+  const weights = layer.weights([side, side], side, 1);
+  const product = await compileModel(
+    buildModel(layer.finish([layer.node('MatMul', [x, weights], [side, side])])),
+    { name: 'matmul', precision },
+  );
   return {
     gbps: (2 * 4 * copied) / (await slowestWord(device, copy)) / 1e6,
     tflops: (2 * side ** 3) / (await slowestWord(device, product)) / 1e9,
