@@ -57,7 +57,7 @@ function estimateMap(
   const perBlock = threads / target.warp;
   const alone =
     clocks.block + waits * clocks.memory + clocks.alone * issued * Math.ceil(perBlock / clocks.schedulers);
-  const busy = Math.max((perBlock * issued) / clocks.schedulers, clocks.start);
+  const busy = Math.max((perBlock * issued) / clocks.schedulers, clocks.startOfShort);
   return Math.max(clocks.least, alone, each * busy);
 }
 

@@ -132,7 +132,9 @@ it('the text of a wide word lets threads leave that a body has no work for, and 
     words[0]!.classes.map((key) => classes.get(key)!),
     targetOf('sm_90'),
   );
-  expect(threads).toBe(256);
+  // The most that one of them has; the map has 64.
+  expect(threads).toBe(Math.max(...kernelsFor('sm_90').map((k) => k.schedule!.threads)));
+  expect(threads).toBeGreaterThan(64);
   expect(source).toContain('if (threadIdx.x >= 64) return;');
   expect(source).not.toMatch(/__shared__ Shared/);
   const alone = words[0]!.classes.map((key) => emitWord([classes.get(key)!], targetOf('sm_90')).sharedBytes);
