@@ -65,6 +65,7 @@ const lowered = lowerOnnx(recipe ? generate(recipe.name, 1, recipe.sizes) : awai
 const passes: readonly PassName[] = [
   'saturate',
   'fuse',
+  'unround',
   'fuse-attention',
   'stack',
   'pack-channels',

@@ -40,6 +40,7 @@ export const dumpPasses = [
   'lower',
   'saturate',
   'fuse',
+  'unround',
   ...targetPasses,
   'schedule',
   'plan-memory',

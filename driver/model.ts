@@ -15,6 +15,7 @@ import { fuse } from '../passes/fuse.ts';
 import { type PassName, passes } from '../passes/index.ts';
 import { type CompiledModule, compileModule } from '../passes/link.ts';
 import { saturate } from '../passes/saturate.ts';
+import { unround } from '../passes/unround.ts';
 import { schedule } from '../passes/schedule.ts';
 import type { Launch } from '../runtime/program.ts';
 import type { Tuning } from './tuning.ts';
@@ -102,10 +103,10 @@ export class SourceModel implements Model {
   readonly inputs: readonly ModelPort[];
   readonly outputs: readonly ModelPort[];
   readonly kernelsLowered: number;
-  /** The module after fusion. */
+  /** The module after these passes. */
   readonly module: Module;
   /** Passes before the schedule, which depends on the target. */
-  readonly passes: readonly ('saturate' | 'fuse')[];
+  readonly passes: readonly ('saturate' | 'fuse' | 'unround')[];
   /** By target. */
   readonly #laidOut = new Map<string, Module>();
   /** By target, and by the schedules that tuning chose. */
@@ -118,8 +119,8 @@ export class SourceModel implements Model {
   ) {
     this.name = lowered.name;
     this.kernelsLowered = lowered.calls.length;
-    this.passes = precision === 'fp16' ? ['saturate', 'fuse'] : ['fuse'];
-    this.module = fuse(precision === 'fp16' ? saturate(lowered) : lowered);
+    this.passes = precision === 'fp16' ? ['saturate', 'fuse', 'unround'] : ['fuse'];
+    this.module = precision === 'fp16' ? unround(fuse(saturate(lowered))) : fuse(lowered);
     this.inputs = lowered.inputs.map((name) => ({ name, ...lowered.types.get(name)! }));
     this.outputs = lowered.outputs.map(({ name, value }) => ({ name, ...lowered.types.get(value)! }));
   }

@@ -19,6 +19,7 @@ import { saturate, saturateKernel } from './saturate.ts';
 import { schedule, scheduleKernel } from './schedule.ts';
 import { slice } from './slice.ts';
 import { stack } from './stack.ts';
+import { unround, unroundKernel } from './unround.ts';
 import { orderWeights } from './weight_order.ts';
 
 /** A pass that does not fit what it is given: its name, its argument, or the text. */
@@ -68,6 +69,12 @@ export const passes = {
     doc: 'put element-wise work into the kernels that make or read its values',
     kernel: same,
     module: fuse,
+  },
+  unround: {
+    on: 'modules',
+    doc: 'keep what a kernel uses itself in f32, where saturate clamped and rounded it',
+    kernel: unroundKernel,
+    module: unround,
   },
   'fuse-attention': {
     on: 'modules',
