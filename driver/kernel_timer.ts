@@ -77,15 +77,22 @@ export class KernelTimer {
     );
   }
 
-  /** What a candidate computes for the widest word: the outputs of all tenants. */
+  /**
+   * What a candidate computes in the widest word: the outputs of the first tenant and of the last. All have the same inputs, and comparing
+   * those of 32 takes longer than all that is timed.
+   */
   async outputsOf(candidate: Candidate): Promise<Tensor[]> {
+    const seen = this.widest === 1 ? [0] : [0, this.widest - 1];
     const program = this.#program(candidate, this.widest);
     try {
       // What another candidate left behind must not pass for this one's.
-      for (const buffer of this.#outputs.flat())
+      for (const buffer of seen.flatMap((tenant) => this.#outputs[tenant]!))
         this.device.write({ buffer, offset: 0, data: new Uint8Array(buffer.bytes).fill(0xff) });
-      const tensors = this.#outputs.map((buffers) =>
-        this.kernel.outputs.map((b, n) => ({ buffer: buffers[n]!, tensor: makeTensor(b.dtype, b.shape) })),
+      const tensors = seen.map((tenant) =>
+        this.kernel.outputs.map((b, n) => ({
+          buffer: this.#outputs[tenant]![n]!,
+          tensor: makeTensor(b.dtype, b.shape),
+        })),
       );
       const reads = tensors
         .flat()

@@ -15,8 +15,8 @@ import { fuse } from '../passes/fuse.ts';
 import { type PassName, passes } from '../passes/index.ts';
 import { type CompiledModule, compileModule } from '../passes/link.ts';
 import { saturate } from '../passes/saturate.ts';
-import { unround } from '../passes/unround.ts';
 import { schedule } from '../passes/schedule.ts';
+import { unround } from '../passes/unround.ts';
 import type { Launch } from '../runtime/program.ts';
 import type { Tuning } from './tuning.ts';
 

@@ -64,7 +64,12 @@ function expected(kernel: Kernel, target: Target, widths: readonly number[]): Sc
   const c = contractionOf(kernel);
   if (c && target.kind === 'host' && contracts(c, target))
     return ranked(hostTiles(), (s) => estimateHost(c, s), [1]);
-  if (c && usesMma(c, target)) return likelyMma(c, target, widths);
+  if (c && usesMma(c, target)) {
+    const tiles = likelyMma(c, target, widths);
+    // One row by a matrix multiplies nothing twice: a row's lanes may read the weights straight to registers.
+    const oneRow = Math.min(volume(c.m), volume(c.n)) === 1;
+    return oneRow ? inTurns<Schedule>([tiles, reductionCandidates(kernel, target)]) : tiles;
+  }
   const tiles =
     c && contracts(c, target)
       ? simtToTry(c, target, widths, (all, at) =>
