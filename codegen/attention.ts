@@ -39,17 +39,15 @@ export function writeAttention(w: KernelWriter, schedule: AttentionSchedule): vo
     ...{ ...stage, limit: 'WIDTH' },
     ...{ name: 'value', operand: a.v, plan: plans.value, k: [a.valueKey] },
   });
-  const staged = [key, value];
-  const copied = staged.filter((o) => o.copies);
-  const carried = staged.filter((o) => !o.copies);
   const type = storageType[a.v.load.dtype];
 
   w.line(`struct Stage { ${key.declaration()} ${value.declaration()} };`);
-  w.line(`struct Start { Stage first; ${query.declaration()} };  // before the second stage is filled`);
+  w.line(`struct Start { ${query.declaration()} };`);
+  w.line('struct Work { Stage stage[2]; Start start; };');
   w.line(
     `struct Result { float sums[TQ][${sumPitch(room.values)}]; float totals[TQ]; };  // after the last tile`,
   );
-  w.line('union alignas(16) Shared { Stage stage[2]; Start start; Result result; };');
+  w.line('union alignas(16) Shared { Work work; Result result; };');
   w.line('BLOCK_SHARED(Shared, shared);');
   w.line('const int thread = (int)threadIdx.x, lane = thread % 32, warp = thread / 32;');
   for (const o of [query, key, value]) {
@@ -62,35 +60,42 @@ export function writeAttention(w: KernelWriter, schedule: AttentionSchedule): vo
     w.line(`load_${o.side}(${k0});`);
     w.line(`store_${o.side}(${to});`);
   };
-  fill(query, 'shared.start', 'q0');
-  for (const o of staged) fill(o, 'shared.stage[0]', '0');
-  w.line('copies_commit();');
-  w.line('copies_wait<0>();');
+  /** Keys and values of a tile, a batch of copies each, though there be none: so many batches later a tile is there. */
+  const fillStage = (stage: string, k0: string, condition?: string): void => {
+    for (const o of [key, value]) {
+      if (condition) w.block(`if (${condition})`, () => fill(o, `shared.work.stage[${stage}]`, k0));
+      else fill(o, `shared.work.stage[${stage}]`, k0);
+      w.line('copies_commit();');
+    }
+  };
+  w.line(
+    '// The first keys come with the queries; scores are computed while values and the second tile are on their way.',
+  );
+  fill(query, 'shared.work.start', 'q0');
+  fillStage('0', '0');
+  fillStage('1', 'TK', 'TK < KEYS');
+  w.line('copies_wait<3>();');
   w.line('__syncthreads();');
   w.line(`unsigned queries[${room.features / 16}][4];`);
   w.line('#pragma unroll');
   w.block(`for (int s = 0; s < ${room.features / 16}; s++)`, () =>
-    w.line(`load_left<${!query.kMajor}>(queries[s], shared.start.query, warp * 16, s * 16, lane);`),
+    w.line(`load_left<${!query.kMajor}>(queries[s], shared.work.start.query, warp * 16, s * 16, lane);`),
   );
   w.line(`float acc[${room.values / 8}][4] = {};`);
   w.line('float most[2] = {-inf_f32(), -inf_f32()}, total[2] = {};');
   w.block('for (int k0 = 0, stage = 0; k0 < KEYS; k0 += TK, stage ^= 1)', () => {
-    w.line('copies_wait<0>();');
+    w.line('copies_wait<3>();  // its keys are there');
     w.line('__syncthreads();');
-    w.line('// The stage that was worked on last is filled again.');
-    w.line('const bool more = k0 + TK < KEYS;');
-    w.block('if (more)', () => {
-      for (const o of copied) w.line(`copy_${o.side}(shared.stage[stage ^ 1], k0 + TK);`);
-      for (const o of carried) w.line(`load_${o.side}(k0 + TK);`);
-    });
-    w.line('copies_commit();');
     w.line('float score[TK / 8][4] = {};');
-    w.line(`multiply_kept<${!key.kMajor}>(score, queries, shared.stage[stage].key, lane);`);
+    w.line(`multiply_kept<${!key.kMajor}>(score, queries, shared.work.stage[stage].key, lane);`);
     writeScores(w, a);
     w.line('unsigned weights[TK / 16][4];');
     w.line(`weigh_scores(score, acc, most, total, weights, ${type}{});`);
-    w.line(`multiply_kept<${value.kMajor}>(acc, weights, shared.stage[stage].value, lane);`);
-    for (const o of carried) w.line(`if (more) store_${o.side}(shared.stage[stage ^ 1]);`);
+    w.line('copies_wait<2>();  // its values');
+    w.line('__syncthreads();');
+    w.line(`multiply_kept<${value.kMajor}>(acc, weights, shared.work.stage[stage].value, lane);`);
+    w.line('__syncthreads();');
+    fillStage('stage', 'k0 + 2 * TK', 'k0 + 2 * TK < KEYS');
   });
   w.line('');
   writeResult(w, schedule, a);

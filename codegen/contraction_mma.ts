@@ -12,7 +12,7 @@ import type { Load, MmaSchedule, Store } from '../ir/kernel.ts';
 import { contractionStaging, sumParts, sumPitch, sumRows } from '../ir/mma.ts';
 import { storageType } from './c.ts';
 import { offsetInM, openTile } from './contraction_tile.ts';
-import { type Multiplication, multiplicationOf } from './mma_multiply.ts';
+import { loadsAtOnce, type Multiplication, multiplicationOf } from './mma_multiply.ts';
 import { leaveSplits, openPart, openSplits, pairwise, tileNumber } from './mma_splits.ts';
 import { StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
@@ -124,8 +124,9 @@ function writeEpilogue(
   const each = sumRows(schedule);
   const parts = warpN / each;
   const atOnce = sumParts(c, schedule);
-  // What is in registers has places known when the code is compiled.
-  const unroll = schedule.splits === 1 ? '#pragma unroll' : '#pragma unroll 1';
+  // What is in registers has places known when the code is compiled; what other blocks left is asked for several places at a time.
+  const atATime = Math.max(1, loadsAtOnce / (schedule.splits * product.leftAtOnce));
+  const unroll = schedule.splits === 1 ? '#pragma unroll' : `#pragma unroll ${atATime}`;
   w.line('// The sums go through shared memory, so that neighbouring threads store neighbouring positions.');
   w.line('copies_wait<0>();');
   w.line('__syncthreads();');
@@ -140,7 +141,7 @@ function writeEpilogue(
     w.line('__syncthreads();');
     return;
   }
-  w.line(unroll);
+  w.line(schedule.splits === 1 ? unroll : '#pragma unroll 1');
   w.block(`for (int first = 0; first < ${parts}; first += ${atOnce})`, () => {
     w.line(unroll);
     w.block(`for (int part = 0; part < ${atOnce}; part++)`, () => {

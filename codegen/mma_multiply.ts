@@ -8,6 +8,9 @@ import { storageType } from './c.ts';
 import type { StagedOperand } from './mma_staging.ts';
 import type { KernelWriter } from './writer.ts';
 
+/** Vectors of sums that others left which a thread has on their way together. */
+export const loadsAtOnce = 16;
+
 export interface Multiplication {
   /** Dimensions of a thread's sums. */
   readonly sums: readonly [number, number];
@@ -27,6 +30,8 @@ export interface Multiplication {
   put(part: string, row: string): string;
   /** The same of what the blocks of a tile have left. */
   putLeft(part: string, row: string): string;
+  /** Vectors that this reads of each block before it waits for the first. */
+  readonly leftAtOnce: number;
 }
 
 export const multiplicationOf = (
@@ -58,6 +63,8 @@ function byWarps(
     close() {},
     put: (part, row) =>
       `put_fragments<${columns}>(shared.sums[segment], acc[${part}], ${row}, warp_m, lane);`,
+    // It asks for as many as there may be by itself.
+    leftAtOnce: loadsAtOnce,
     putLeft: (part, row) =>
       `put_left_sums<SPLITS, ${threads}, ${rows}, ${columns}>(shared.sums[segment], left, ${part}, ${row}, warp_m, lane);`,
   };
@@ -97,6 +104,7 @@ function byWarpgroups(
       w.line(`for (int f = 0; f < ${blocks}; f++) hold_sums(acc[f]);`);
     },
     put: (part, row) => `put_columns(shared.sums[segment], acc, ${part}, ${row}, warp_m, lane);`,
+    leftAtOnce: blocks,
     putLeft: (part, row) =>
       `put_left_columns<SPLITS, ${threads}, ${blocks}, ${parts}>(shared.sums[segment], left, ${part}, ${row}, warp_m, lane);`,
   };

@@ -63,6 +63,7 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
       ? '  if (share.first >= share.end) return await_word_before();'
       : '  if (share.first >= share.end) return;',
     '  const SlotRow& row = launch.rows[share.row];',
+    ...(overlaps ? ['  fetch_ahead(row, share.place, share.step);'] : []),
     '  note_begin(launch, share.row);',
     ...dispatch,
     '  note_end(launch);',
@@ -110,9 +111,9 @@ function emitBody(
   name: string,
   overlaps: boolean,
 ): { readonly text: string; readonly definitions: ReadonlySet<string> } {
-  const w = new KernelWriter(withIdentifiers(kernelClass));
-  // Products on tensor cores have something to do before.
-  if (overlaps && scheduleOf(kernelClass.kernel).skeleton !== 'mma') w.line('await_word_before();');
+  // Products on tensor cores have something to do before they wait.
+  const awaits = overlaps && scheduleOf(kernelClass.kernel).skeleton !== 'mma';
+  const w = new KernelWriter(withIdentifiers(kernelClass), awaits);
   match(scheduleOf(kernelClass.kernel))
     .with({ skeleton: 'map' }, (s) => writeMap(w, s))
     .with({ skeleton: 'reduction' }, (s) => writeReduction(w, s))

@@ -8,7 +8,7 @@ import type { KernelClass, OpenSizes } from '../ir/class.ts';
 import type { Buffer, Expr, Kernel, Load, Store } from '../ir/kernel.ts';
 import { type Linear, linearize, type Statement } from '../ir/linearize.ts';
 import { combiners } from '../ir/ops.ts';
-import type { DType } from '../ir/types.ts';
+import { type DType, isHalf } from '../ir/types.ts';
 import { castTo, fromStorage, literal, scalarType, spellOp, storageType, toStorage } from './c.ts';
 import { isTaken } from './identifiers.ts';
 
@@ -47,9 +47,16 @@ export class KernelWriter {
   readonly #names = new Map<Index, string>();
   readonly #taken = new Set<string>();
   readonly #strides = new Map<string, string>();
+  /** All that the kernel stores is rounded to 16 bits. */
+  readonly #near: boolean;
 
-  constructor(readonly kernelClass: KernelClass) {
+  /** @param awaits true if the word before must have ended once the prologue is over; else the skeleton says where. */
+  constructor(
+    readonly kernelClass: KernelClass,
+    private readonly awaits: boolean,
+  ) {
     this.kernel = kernelClass.kernel;
+    this.#near = this.kernel.stores.every((s) => isHalf(s.buffer.dtype));
     this.sizes = kernelClass.sizes;
   }
 
@@ -66,7 +73,7 @@ export class KernelWriter {
     this.line(end);
   }
 
-  /** Declares the operands' pointers and every open size under a telling name. */
+  /** Declares the operands' pointers and every open size under a telling name: these the slot row has, which no word writes. */
   prologue(): void {
     const { inputs, outputs } = this.kernel;
     inputs.forEach((b, n) => {
@@ -78,6 +85,7 @@ export class KernelWriter {
       this.line(`${type} __restrict__ const ${b.name} = (${type})row.operand[${inputs.length + n}];`);
     });
     this.sizes.names.forEach((name, slot) => this.line(`const int ${name} = row.size[${slot}];`));
+    if (this.awaits) this.line('await_word_before();');
   }
 
   /** A fresh C name from a hint. */
@@ -281,7 +289,7 @@ export class KernelWriter {
       case 'cast':
         return castTo(e.dtype, e.arg.dtype, ref(e.arg));
       case 'op':
-        return spellOp(e.op, e.args.at(-1)!.dtype, e.dtype, e.args.map(ref));
+        return spellOp(e.op, e.args.at(-1)!.dtype, e.dtype, e.args.map(ref), this.#near);
       case 'load':
         return this.#load(e, this.access(e, ref));
       default:

@@ -6,7 +6,7 @@ import { type Affine, type AffineLike, affine, type Index, index } from './affin
 import type { Buffer, Coordinate, Expr, Kernel, Reduce, Store } from './kernel.ts';
 import { type Combiner, opInfo, type ScalarOp, takes } from './ops.ts';
 import { castValue, roundTo } from './tensor.ts';
-import { type DType, formatType } from './types.ts';
+import { type DType, formatType, isHalf } from './types.ts';
 
 export const buffer = (name: string, dtype: DType, shape: readonly number[]): Buffer => ({
   name,
@@ -62,7 +62,7 @@ export function cast(dtype: DType, arg: Expr): Expr {
 }
 
 /** The type arithmetic is done in: half floats widen to f32, all else stays. */
-export const computeType = (dtype: DType): DType => (dtype === 'f16' || dtype === 'bf16' ? 'f32' : dtype);
+export const computeType = (dtype: DType): DType => (isHalf(dtype) ? 'f32' : dtype);
 
 /** The value in the type that arithmetic on it is done in. */
 export const widen = (arg: Expr): Expr => cast(computeType(arg.dtype), arg);

@@ -112,13 +112,9 @@ export function sumParts(c: Contraction, s: MmaSchedule): number {
 export const mmaSharedBytes = (c: Contraction, s: MmaSchedule): number =>
   Math.max(stagedBytes(c, s), sumBytes(s) * sumParts(c, s));
 
-/**
- * Bytes of a block's shared memory: two stages of keys and values; the queries before the second stage, and the results after the
- * last lie in the same place.
- */
+/** Bytes of a block's shared memory: two stages of keys and values, and the queries; after the last the results. */
 export function attentionSharedBytes(a: Attention, s: AttentionSchedule): number {
   const { query, key, value } = attentionStaging(a, s);
-  const stage = tileBytes(key) + tileBytes(value);
   const results = 4 * s.tile.queries * (sumPitch(s.room.values) + 1);
-  return Math.max(stage + Math.max(stage, tileBytes(query)), results);
+  return Math.max(2 * (tileBytes(key) + tileBytes(value)) + tileBytes(query), results);
 }

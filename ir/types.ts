@@ -58,3 +58,6 @@ export const sameShape = (a: readonly number[], b: readonly number[]): boolean =
 
 /** Prints as the IR writes it: `f32[1,3,224,224]`. */
 export const formatType = (type: TensorType): string => `${type.dtype}[${type.shape.join(',')}]`;
+
+/** True of the floats of 16 bits, on which arithmetic is done in f32. */
+export const isHalf = (dtype: DType): boolean => dtype === 'f16' || dtype === 'bf16';

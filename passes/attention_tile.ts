@@ -24,10 +24,31 @@ export function attentionSchedule(a: Attention, target: Target): AttentionSchedu
   // What a thread holds of a tile of scores and of the sums together stays within its registers.
   const keys = Math.min(roomFor(a.key.extent), Math.max(features, values) > 64 ? 32 : 64);
   const queries = tileOfQueries(volume(a.query), volume(a.batch));
-  const threads = 2 * queries;
-  const carried = (o: Operand, room: number): number => (o.vector > 1 ? 0 : (keys * room) / threads);
-  if (carried(a.k, features) + carried(a.v, values) > mostCarried) return undefined;
-  const s = { skeleton: 'attention', threads, tile: { queries, keys }, room: { features, values } } as const;
+  return withTile(a, { queries, keys }, { features, values });
+}
+
+/** Other tiles that are worth measuring. More keys a tile are fewer steps, one after another; more queries share what is read. */
+export function attentionCandidates(a: Attention, target: Target): AttentionSchedule[] {
+  const first = attentionSchedule(a, target);
+  if (!first) return [];
+  const most = roomFor(a.key.extent);
+  const keys = [32, 64, 128].filter(
+    (n) => n <= most && n * Math.max(...Object.values(first.room)) <= 128 * 64,
+  );
+  return [16, 32, 64, 128]
+    .filter((queries) => queries <= roomFor(volume(a.query)))
+    .flatMap((queries) => keys.flatMap((n) => withTile(a, { queries, keys: n }, first.room) ?? []));
+}
+
+function withTile(
+  a: Attention,
+  tile: AttentionSchedule['tile'],
+  room: AttentionSchedule['room'],
+): AttentionSchedule | undefined {
+  const threads = 2 * tile.queries;
+  const carried = (o: Operand, width: number): number => (o.vector > 1 ? 0 : (tile.keys * width) / threads);
+  if (carried(a.k, room.features) + carried(a.v, room.values) > mostCarried) return undefined;
+  const s = { skeleton: 'attention', threads, tile, room } as const;
   return sharesRows(attentionStaging(a, s)) ? s : undefined;
 }
 

@@ -19,6 +19,7 @@ import { formatSchedule } from '../ir/print.ts';
 import type { Target } from '../ir/target.ts';
 import { vectorWidths } from '../ir/vector.ts';
 import { verifySchedule } from '../ir/verify_schedule.ts';
+import { attentionCandidates } from './attention_tile.ts';
 import { estimateMma, mmaCandidates, usesMma } from './mma_tile.ts';
 import { reductionSchedules } from './reduction_lanes.ts';
 import { contracts, hostWidths, innerWork, scheduleKernel } from './schedule.ts';
@@ -76,8 +77,9 @@ function expected(kernel: Kernel, target: Target, widths: readonly number[]): Sc
           ranked(all, (s, width) => estimateSimt(c, s, width, target), at),
         )
       : [];
-  // The tiles of attention are not tuned yet; no other skeleton comes near.
-  if (attentionOf(kernel) && target.kind === 'cuda') return [];
+  const attention = attentionOf(kernel);
+  // No other skeleton comes near.
+  if (attention && target.kind === 'cuda') return attentionCandidates(attention, target);
   const { reduced, looped } = innerWork(kernel);
   const points = volume(kernel.domain);
   const maps = mapCandidates(points, reduced + looped, target);

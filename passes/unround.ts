@@ -9,8 +9,9 @@
  */
 import { attentionOf } from '../ir/attention.ts';
 import { constant, op } from '../ir/build.ts';
-import type { Expr, Kernel, Load } from '../ir/kernel.ts';
+import type { Expr, Kernel } from '../ir/kernel.ts';
 import type { Module } from '../ir/module.ts';
+import { isHalf } from '../ir/types.ts';
 import { freeIndices, rewriter } from '../ir/walk.ts';
 import { unclamped } from './saturate.ts';
 
@@ -22,8 +23,8 @@ export const unround = (module: Module): Module => ({
 export function unroundKernel(kernel: Kernel): Kernel {
   // Attention is recognised by its text; its skeleton keeps scores in f32 anyhow.
   if (attentionOf(kernel)) return kernel;
-  const half = kernel.stores.every((s) => s.value.dtype === 'f16' || s.value.dtype === 'bf16');
-  const rewrite = rewriter({ node: (e) => (half ? byReciprocal(kept(e)) : kept(e)) });
+  const storesHalves = kernel.stores.every((s) => isHalf(s.buffer.dtype));
+  const rewrite = rewriter({ node: (e) => (storesHalves ? byReciprocal(kept(e)) : kept(e)) });
   return { ...kernel, stores: kernel.stores.map((s) => ({ ...s, value: rewrite(s.value) })) };
 }
 
@@ -44,6 +45,4 @@ function byReciprocal(e: Expr): Expr {
 
 /** A half float from memory, widened: neither it nor its reciprocal leaves what an f32 can hold. */
 const isOnePlace = (c: Expr): boolean =>
-  c.kind === 'cast' && isHalfLoad(c.arg) && freeIndices()(c.arg).size === 0;
-
-const isHalfLoad = (e: Expr): e is Load => e.kind === 'load' && (e.dtype === 'f16' || e.dtype === 'bf16');
+  c.kind === 'cast' && c.arg.kind === 'load' && isHalf(c.arg.dtype) && freeIndices()(c.arg).size === 0;

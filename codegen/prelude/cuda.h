@@ -16,6 +16,18 @@ __device__ inline void await_word_before() {
 #endif
 }
 
+// Asks for a slot's part of what its tenant reads next to be brought to the L2 cache, while the memory has little else to do: the slot's
+// `blocks` share it out in pieces. Nothing waits for it, and nothing is computed from it.
+__device__ inline void fetch_ahead(const SlotRow& row, unsigned place, unsigned blocks) {
+#if __CUDA_ARCH__ >= 900
+  const unsigned kPiece = 4096;
+  for (unsigned at = (threadIdx.x * blocks + place) * kPiece; at < row.ahead_bytes; at += blockDim.x * blocks * kPiece) {
+    const unsigned left = row.ahead_bytes - at;
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(row.ahead + at), "r"(left < kPiece ? left : kPiece) : "memory");
+  }
+#endif
+}
+
 __device__ inline unsigned long long nanoseconds() {
   unsigned long long ns;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
@@ -48,6 +60,13 @@ __device__ inline bf16_t to_bf16(float v) {
   bf16_t b;
   b.bits = v != v ? 0x7fc0 : (unsigned short)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
   return b;
+}
+
+// For all floats, without a branch: an exact quotient has one for operands near the ends of their range.
+__device__ inline float div_nearly(float a, float b) {
+  float r;
+  asm("div.full.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+  return r;
 }
 
 __device__ inline float inf_f32() { return __int_as_float(0x7f800000); }
@@ -97,7 +116,7 @@ __device__ inline void leave_floats(float* at, const float (&v)[4]) {
 }
 __device__ inline void take_floats(float (&v)[4], const float* at) {
   asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(v[0]), "=f"(v[1]), "=f"(v[2]), "=f"(v[3]) : "l"(__cvta_generic_to_global(at)) : "memory");
+               : "=f"(v[0]), "=f"(v[1]), "=f"(v[2]), "=f"(v[3]) : "l"(__cvta_generic_to_global(at)));
 }
 // Keeps what a thread reads and writes before it apart from what comes after it, for all of the device.
 __device__ inline void fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }

@@ -43,6 +43,7 @@ __device__ inline bf16_t to_bf16(float v) {
   return b;
 }
 
+__device__ inline float div_nearly(float a, float b) { return a / b; }
 __device__ inline float inf_f32() { return __builtin_inff(); }
 __device__ inline float nan_f32() { return __builtin_nanf(""); }
 

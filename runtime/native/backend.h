@@ -43,6 +43,7 @@ struct SlotSpec {
   unsigned end = 0;
   unsigned blocks = 0;
   std::vector<Address> operands;
+  std::vector<std::size_t> bytes;  // of each operand
   unsigned constants = 0;  // a bit for each operand that no kernel writes
   std::vector<int> sizes;
 };

@@ -32,6 +32,7 @@ class SlotTable {
 
  private:
   void Deal(Word& word, const std::vector<unsigned>& tenants);
+  void LookAhead(const std::vector<WordSpec>& words);
 
   std::vector<SlotRow> rows_;
   std::vector<unsigned> weight_;  // each row's blocks when all of its word's slots are active

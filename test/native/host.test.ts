@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadNative, type NativeDevice } from '../../runtime/native.ts';
+import { loadNative, type NativeDevice, type NativeSlot, type NativeWord } from '../../runtime/native.ts';
 import {
   all,
   buildKernels,
@@ -208,15 +208,42 @@ describe('rounds on the host device', () => {
         ),
       ]);
       await program.run({ active: [4, 0xffffffff], ...all });
-      const data = new Uint8Array(352);
+      const data = new Uint8Array(360);
       device.read({ buffer: rows[1]!, offset: 0, data });
       const view = new DataView(data.buffer);
-      const head = Array.from({ length: 7 }, (_, i) => view.getUint32(i * 4, true));
-      expect(head).toEqual([2, 4, 5, 9, 3, 0xffffffff, 0b10]);
-      expect(view.getBigUint64(40, true) - view.getBigUint64(32, true)).toBe(32n);
-      expect(view.getBigUint64(32, true) % 64n).toBe(0n);
-      const sizes = Array.from({ length: 48 }, (_, i) => view.getInt32(32 + 16 * 8 + i * 4, true));
+      const head = Array.from({ length: 8 }, (_, i) => view.getUint32(i * 4, true));
+      expect(head).toEqual([2, 4, 5, 9, 3, 0xffffffff, 0b10, 0]);
+      expect(view.getBigUint64(48, true) - view.getBigUint64(40, true)).toBe(32n);
+      expect(view.getBigUint64(40, true) % 64n).toBe(0n);
+      const sizes = Array.from({ length: 48 }, (_, i) => view.getInt32(40 + 16 * 8 + i * 4, true));
       expect(sizes).toEqual([-1, 7, 2 ** 31 - 1, -(2 ** 31), ...new Array(44).fill(0)]);
+    }));
+
+  it('tells each block what weights its tenant reads next', () =>
+    withHost(1, async (device) => {
+      const dump = device.load(library.path, 'dump');
+      const nothing = device.load(library.path, 'nothing');
+      const mib = 2 ** 20;
+      const rows = [0, 1].map(() => device.allocate(512));
+      const weights = device.allocate(12 * mib);
+      const constant = (bytes: number, offset = 0) => ({ buffer: weights, offset, bytes, constant: true });
+      const reading = (tenant: number, ...operands: NativeSlot['operands']) => slot({ tenant, operands });
+      const aheadIn = async (...later: readonly NativeWord[]): Promise<number[]> => {
+        const first = word(dump, ...rows.map((row, tenant) => slot({ tenant, operands: [whole(row)] })));
+        const program = device.createProgram([first, ...later]);
+        await program.run({ ...all, active: [0, 1] });
+        program.close();
+        // SlotRow: seven numbers, then the bytes; the address behind them tells of what is at an offset.
+        return rows.map((row) => new Uint32Array(downloadInts(device, row).buffer)[7]!);
+      };
+      // The largest weights of the next word that has some worth it, of the same tenant; all slots share what is fetched.
+      expect(
+        await aheadIn(
+          word(nothing, reading(0, constant(1024)), reading(1, constant(mib), constant(2 * mib, mib))),
+          word(nothing, reading(0, whole(weights), constant(mib + 8)), reading(1, constant(3 * mib))),
+        ),
+      ).toEqual([mib, 2 * mib]);
+      expect(await aheadIn(word(nothing, reading(0, constant(12 * mib))))).toEqual([8 * mib, 0]);
     }));
 
   it('copies writes in at the call and reads out at the end', () =>

@@ -12,6 +12,7 @@
 
 static void let_next_word_begin() {}
 static void await_word_before() {}
+static void fetch_ahead(const SlotRow&, unsigned, unsigned) {}
 
 // Its clock counts what threads ask for the time.
 UNSEEN static unsigned long long nanoseconds() { static unsigned long long now; return ++now; }
@@ -74,6 +75,7 @@ static bf16_t to_bf16(float v) {
 }
 static unsigned pack_pair(float low, float high, half_t) { return to_half(low).bits | (unsigned)to_half(high).bits << 16; }
 static unsigned pack_pair(float low, float high, bf16_t) { return to_bf16(low).bits | (unsigned)to_bf16(high).bits << 16; }
+static float div_nearly(float a, float b) { return a / b; }
 static float exp_fast(float a) { return exp2f(a * 1.44269504f); }
 static float inf_f32() { return INFINITY; }
 static float nan_f32() { return NAN; }
