@@ -389,6 +389,9 @@ command
     'schedules of a kernel that are measured, at most (default: 24 on tensor cores, else 12)',
     integer,
   )
+  .option('--kernel <list>', 'only kernels of these names, or from these nodes (default: all)', (text) =>
+    text.split(','),
+  )
   .option('--again', 'also measure kernels that were tuned at these widths before', false)
   .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
   .option('--json', 'print one JSON object', false)

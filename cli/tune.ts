@@ -17,13 +17,14 @@ export interface TuneCliOptions {
   readonly tier: Tier;
   readonly shape: Shapes;
   readonly again: boolean;
+  readonly kernel?: readonly string[];
   readonly candidates?: number;
   readonly threads?: number;
   readonly json: boolean;
 }
 
 export async function tune(specs: readonly string[], options: TuneCliOptions): Promise<number> {
-  const { width, tier, again, threads, candidates: most } = options;
+  const { width, tier, again, kernel: kernels, threads, candidates: most } = options;
   const device = await openDevice(options.device, threads === undefined ? {} : { threads });
   const stop = new AbortController();
   // Once: a second Ctrl-C ends the process as ever.
@@ -38,6 +39,7 @@ export async function tune(specs: readonly string[], options: TuneCliOptions): P
         widths: width,
         tier,
         again,
+        ...(kernels && { kernels }),
         ...(most !== undefined && { most }),
         signal: stop.signal,
         onProgress: bar.update,

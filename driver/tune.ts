@@ -3,6 +3,7 @@
  * widths asked for. The order of sums is one for all widths, as a tenant's bits must not depend on how many run beside it; schedules of
  * tensor cores that add in one order (ir/mma.ts) may be one for each width.
  */
+import { InputError } from '../compiler/errors.ts';
 import { classOf, type Tier } from '../ir/class.ts';
 import { type Kernel, kernelVariants, type Schedule, type Schedules } from '../ir/kernel.ts';
 import { formatSchedule, formatSchedules } from '../ir/print.ts';
@@ -32,6 +33,8 @@ export interface TuneOptions {
   readonly most?: number;
   /** Measures again what the table has at these widths already. */
   readonly again?: boolean;
+  /** Only kernels of these names, or from these nodes of the model. Default: all. */
+  readonly kernels?: readonly string[];
   /** Ends the tuning early; what has been found is kept. */
   readonly signal?: AbortSignal;
   /** After each kernel; those that the table had count as cached. */
@@ -89,7 +92,7 @@ export async function tuneKernels(
   const widths = [...new Set(options.widths ?? [1, 4, 8])].sort((a, b) => a - b);
   if (widths.length === 0 || widths.some((w) => !Number.isInteger(w) || w < 1))
     throw new RangeError(`widths are positive integers, not ${widths.join(', ') || 'none'}`);
-  const work = distinctKernels(models, device.target);
+  const work = named(distinctKernels(models, device.target), options.kernels);
   const toolchain = toolchainOf(device.target);
   const kernels: TunedKernel[] = [];
   const knownOf = (key: string): TuningEntry | undefined => {
@@ -138,6 +141,20 @@ export async function tuneKernels(
     });
   }
   return { kernels, total: work.length };
+}
+
+/** Those that are asked for. Throws InputError for a name that none has. */
+function named(all: readonly DistinctKernel[], names?: readonly string[]): readonly DistinctKernel[] {
+  if (!names) return all;
+  const goesBy = (name: string): ((item: DistinctKernel) => boolean) => {
+    return ({ kernel }) => kernel.name === name || kernel.loc.includes(name);
+  };
+  for (const name of names)
+    if (!all.some(goesBy(name)))
+      throw new InputError(
+        `no kernel '${name}': ${[...new Set(all.map(({ kernel }) => kernel.name))].join(', ')}`,
+      );
+  return all.filter((item) => names.some((name) => goesBy(name)(item)));
 }
 
 /** Results of work on items in order, where that on the next ones goes on while one is looked at. */

@@ -127,6 +127,17 @@ describe('Device.tune', () => {
     expect(wider).toEqual({ kernels: [], total: 2 });
   });
 
+  it('measures the kernels that are asked for by name, or by a node of the model', async () => {
+    const { kernels, total } = await device.tune([model], { widths: [1], kernels: ['gemm'], again: true });
+    expect([kernels.map((k) => k.kernel), total]).toEqual([['gemm'], 1]);
+    const loc = kernels[0]!.loc[0]!;
+    const byNode = await device.tune([model], { widths: [1], kernels: [loc] });
+    expect(byNode.kernels.map((k) => [k.kernel, k.known])).toEqual([['gemm', true]]);
+    await expect(device.tune([model], { widths: [1], kernels: ['conv'] })).rejects.toThrow(
+      "no kernel 'conv': gemm_relu, gemm",
+    );
+  });
+
   it('ends at the signal and keeps what it has', async () => {
     const stop = new AbortController();
     const { kernels, total } = await device.tune([model], {
