@@ -37,6 +37,8 @@ constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
 constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
 
 constexpr int CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+constexpr unsigned char CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC = 1;
+constexpr unsigned char CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC = 1;
 
 struct CUlaunchAttribute {
   int id;
@@ -69,6 +71,11 @@ struct CUDA_KERNEL_NODE_PARAMS {  // version 2
   CUcontext ctx;
 };
 static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == 72 && offsetof(CUDA_KERNEL_NODE_PARAMS, kernelParams) == 40);
+
+struct CUgraphEdgeData {  // all zero: the node begins when the one before it has ended
+  unsigned char from_port, to_port, type, reserved[5];
+};
+static_assert(sizeof(CUgraphEdgeData) == 8);
 
 // Entry points of the driver. A member is called as cu.MemAlloc(...); the table's second column is the symbol that the
 // member is found under, which carries a version where NVIDIA changed the signature.
@@ -130,6 +137,13 @@ static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == 72 && offsetof(CUDA_KERNEL_NODE
          void** extra))                                                                                          \
   ENTRY(LaunchKernelEx, "cuLaunchKernelEx",                                                                      \
         (const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra))
+
+// The same of entry points that older drivers lack; the member is then null.
+#define WIDEWORD_CUDA_OPTIONAL_FUNCTIONS(ENTRY)                                                                  \
+  /* From CUDA 12.3 on. The name without a version is another function in libcuda, without edge data. */        \
+  ENTRY(GraphAddDependencies, "cuGraphAddDependencies_v2",                                                       \
+        (CUgraph graph, const CUgraphNode* from, const CUgraphNode* to, const CUgraphEdgeData* edges,            \
+         std::size_t count))
 
 using nvrtcResult = int;
 using nvrtcProgram = struct _nvrtcProgram*;

@@ -27,6 +27,7 @@ class CudaContext {
     Check(cu.DeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device_),
           "asking for the CUDA device's properties");
     overlaps_words = major >= 9;
+    overlaps_branches = overlaps_words && cu.GraphAddDependencies;
     CUcontext context = nullptr;
     const CUresult made = cu.DevicePrimaryCtxRetain(&context, device_);
     // NVIDIA promises no way back from a fault but a new process. Some drivers make a sound context once the last
@@ -70,6 +71,7 @@ class CudaContext {
   const CudaFunctions& cu;
   CUstream stream = nullptr;
   bool overlaps_words = false;  // has programmatic dependent launch
+  bool overlaps_branches = false;  // and a driver that takes it between any two kernels of a graph
   // The most shared memory that a block can ask for, in bytes.
   int max_shared_bytes = 0;
   int multiprocessors = 1;

@@ -2,11 +2,12 @@
 // It is strict where the real driver is lenient: a bad handle, a write past an allocation, a call from a thread without
 // the context, work on a capturing stream, a launch that does not wait for a copy in another stream (or a copy for a
 // launch), a node of a graph that touches what another one writes without an edge between them, or anything still alive when
-// the context goes is recorded as a complaint.
+// the context goes is recorded as a complaint. Kernels wait for the words before them as emitted ones do, all but one ("hasty").
 // The addon opens it through WIDEWORD_LIBCUDA. Environment: FAKE_CUDA_FAIL=<function>:<n>:<error> makes that function's
 // n-th call (from 1) fail; FAKE_CUDA_KEEP_FAULT=1 keeps a
-// kernel's fault for the rest of the process, as driver 580 does, rather than until the context goes; FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs
-// that are built, and the counts when the context goes.
+// kernel's fault for the rest of the process, as driver 580 does, rather than until the context goes; FAKE_CUDA_MAJOR=<n> is the GPU's
+// compute capability (9); FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs that are built (~ before one of programmatic
+// dependent launch), and the counts when the context goes. Built with FAKE_CUDA_OLD it has none of the entry points that a driver may lack.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,15 +29,18 @@ enum { kOwnShared = 1024, kPlainShared = 48 << 10, kMaxShared = 227 << 10 };
 
 using Address = unsigned long long;
 using wideword::CUDA_KERNEL_NODE_PARAMS;
+using wideword::CUgraphEdgeData;
 enum Kind { FREE, MEMORY, PINNED, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXECUTABLE };
 struct Object;
 
 struct Node {
   unsigned grid, threads;
-  int entry;  // 0: event, 1: add, 2: fault, 3: nothing
+  int entry;  // 0: event, 1: add, 2: fault, 3: nothing, 4: hasty (adds, but waits for no word before it)
   WordLaunch launch;
   Object* event;
-  unsigned long long edges, before;  // the nodes it waits for, and all that have ended when it begins; a bit each
+  // The nodes it has edges to, those of programmatic dependent launch among them, and all that have ended when it begins to use
+  // memory; a bit each.
+  unsigned long long edges, overlaps, before;
 };
 
 struct Object {
@@ -210,7 +214,8 @@ API(cuDeviceGet, int* device, int ordinal) { BEGIN("cuDeviceGet") *device = 7; r
 API(cuDeviceGetName, char* name, int length, int device) { (void)device; snprintf(name, length, "Fake GPU"); return SUCCESS; }
 API(cuDeviceGetAttribute, int* value, int attribute, int device) {
   (void)device;
-  *value = attribute == 16 ? 4 : attribute == 75 ? 9 : attribute == 97 ? kMaxShared : 0;
+  const char* major = getenv("FAKE_CUDA_MAJOR");
+  *value = attribute == 16 ? 4 : attribute == 75 ? (major ? atoi(major) : 9) : attribute == 97 ? kMaxShared : 0;
   return SUCCESS;
 }
 API(cuDeviceTotalMem_v2, size_t* bytes, int device) { (void)device; *bytes = kBytes; return SUCCESS; }
@@ -459,6 +464,28 @@ API(cuGraphAddEventRecordNode, Node** node, Object* graph, Node* const* waited_f
   (*node)->event = event;
   return SUCCESS;
 }
+#ifndef FAKE_CUDA_OLD
+API(cuGraphAddDependencies_v2, Object* graph, Node* const* from, Node* const* to, const CUgraphEdgeData* edges, size_t count) {
+  NEEDS_CONTEXT("cuGraphAddDependencies")
+  if (!known(graph, GRAPH) || graph->node_count == 0 || !edges) return INVALID_VALUE;
+  // What had come to depend on it would have to learn of this.
+  Node* last = &graph->nodes[graph->node_count - 1];
+  for (size_t i = 0; i < count; ++i) {
+    const long at = from[i] - graph->nodes;
+    if (to[i] != last || from[i] < graph->nodes || from[i] >= last) { complain("an edge that leads to no new node"); return INVALID_VALUE; }
+    if (last->edges >> at & 1) { complain("an edge twice"); return INVALID_VALUE; }
+    static const CUgraphEdgeData plain = {}, overlap = {1, 0, 1, {}};
+    const int overlaps = !memcmp(&edges[i], &overlap, sizeof overlap);
+    if (!overlaps && memcmp(&edges[i], &plain, sizeof plain)) return INVALID_VALUE;
+    if (overlaps && (from[i]->entry == 0 || last->entry == 0)) { complain("words that overlap with what is no kernel"); return INVALID_VALUE; }
+    last->edges |= 1ull << at;
+    if (overlaps) last->overlaps |= 1ull << at;
+    // Who does not wait is sure of nothing, and nor is who waits for it, but that it has ended itself.
+    if (!overlaps || last->entry != 4) last->before |= 1ull << at | from[i]->before;
+  }
+  return SUCCESS;
+}
+#endif
 // What each node waits for.
 static void logEdges(const Object* graph) {
   const char* path = getenv("FAKE_CUDA_LOG");
@@ -468,7 +495,7 @@ static void logEdges(const Object* graph) {
   for (int i = 0; i < graph->node_count; ++i) {
     fprintf(file, " %d(", i);
     for (int other = 0, n = 0; other < i; ++other) {
-      if (graph->nodes[i].edges >> other & 1) fprintf(file, n++ ? ",%d" : "%d", other);
+      if (graph->nodes[i].edges >> other & 1) fprintf(file, "%s%s%d", n++ ? "," : "", graph->nodes[i].overlaps >> other & 1 ? "~" : "", other);
     }
     fprintf(file, ")");
   }
@@ -529,7 +556,7 @@ static int runAdd(const Node* node, unsigned long long self) {
   return SUCCESS;
 }
 static int runNode(const Node* node, unsigned long long self) {
-  if (node->entry == 1) {
+  if (node->entry == 1 || node->entry == 4) {
     int result = runAdd(node, self);
     if (result) fault = result;
   } else if (node->entry == 2) {
@@ -619,7 +646,7 @@ API(cuModuleUnload, Object* module) {
 API(cuModuleGetFunction, Object** function, Object* module, const char* name) {
   NEEDS_CONTEXT("cuModuleGetFunction")
   if (!known(module, MODULE)) return INVALID_HANDLE;
-  int entry = !strcmp(name, "add") ? 1 : !strcmp(name, "fault") ? 2 : !strcmp(name, "nothing") ? 3 : 0;
+  int entry = !strcmp(name, "add") ? 1 : !strcmp(name, "fault") ? 2 : !strcmp(name, "nothing") ? 3 : !strcmp(name, "hasty") ? 4 : 0;
   if (!entry) return NOT_FOUND;
   *function = make(FUNCTION);
   (*function)->entry = entry;
