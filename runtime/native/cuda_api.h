@@ -36,17 +36,22 @@ constexpr unsigned CU_EVENT_RECORD_DEFAULT = 0;
 constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
 constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
 
+constexpr unsigned long long CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY = 8;
+
 constexpr int CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+constexpr int CU_LAUNCH_ATTRIBUTE_PRIORITY = 8;
 constexpr unsigned char CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC = 1;
 constexpr unsigned char CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC = 1;
 
+union CUlaunchAttributeValue {
+  char room[64];
+  int programmaticStreamSerializationAllowed;
+  int priority;
+};
 struct CUlaunchAttribute {
   int id;
   int padding;
-  union {
-    char room[64];
-    int programmaticStreamSerializationAllowed;
-  } value;
+  CUlaunchAttributeValue value;
 };
 static_assert(sizeof(CUlaunchAttribute) == 72);
 
@@ -92,6 +97,7 @@ static_assert(sizeof(CUgraphEdgeData) == 8);
   ENTRY(DevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))              \
   ENTRY(DevicePrimaryCtxRelease, "cuDevicePrimaryCtxRelease_v2", (CUdevice device))                              \
   ENTRY(CtxSetCurrent, "cuCtxSetCurrent", (CUcontext context))                                                   \
+  ENTRY(CtxGetStreamPriorityRange, "cuCtxGetStreamPriorityRange", (int* least, int* greatest))                   \
   ENTRY(MemAlloc, "cuMemAlloc_v2", (CUdeviceptr * address, std::size_t bytes))                                   \
   ENTRY(MemFree, "cuMemFree_v2", (CUdeviceptr address))                                                          \
   ENTRY(MemHostAlloc, "cuMemHostAlloc", (void** data, std::size_t bytes, unsigned flags))                        \
@@ -112,6 +118,8 @@ static_assert(sizeof(CUgraphEdgeData) == 8);
   ENTRY(GraphAddKernelNode, "cuGraphAddKernelNode_v2",                                                           \
         (CUgraphNode * node, CUgraph graph, const CUgraphNode* waited_for, std::size_t count,                    \
          const CUDA_KERNEL_NODE_PARAMS* parameters))                                                             \
+  ENTRY(GraphKernelNodeSetAttribute, "cuGraphKernelNodeSetAttribute",                                            \
+        (CUgraphNode node, int attribute, const CUlaunchAttributeValue* value))                                  \
   ENTRY(GraphAddEventRecordNode, "cuGraphAddEventRecordNode",                                                    \
         (CUgraphNode * node, CUgraph graph, const CUgraphNode* waited_for, std::size_t count, CUevent event))    \
   ENTRY(GraphInstantiate, "cuGraphInstantiateWithFlags",                                                         \

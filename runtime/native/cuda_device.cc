@@ -25,6 +25,7 @@ class CudaProgram : public LoadedProgram {
       functions_.push_back(static_cast<CudaCode*>(word.code)->function);
       threads_.push_back(word.threads);
       shared_bytes_.push_back(word.shared_bytes);
+      priorities_.push_back(context.PriorityOf(word.urgency));
       static_cast<CudaCode*>(word.code)->AskForShared(word.shared_bytes);
     }
   }
@@ -132,11 +133,11 @@ class CudaProgram : public LoadedProgram {
       throw;
     }
     context_.Check(cu.StreamEndCapture(context_.stream, &graph), "capturing a program");
-    Instantiate(executable, graph);
+    Instantiate(executable, graph, 0);
   }
 
-  void Instantiate(CUgraphExec& executable, CUgraph graph) {
-    const CUresult result = context_.cu.GraphInstantiate(&executable, graph, 0);
+  void Instantiate(CUgraphExec& executable, CUgraph graph, unsigned long long flags) {
+    const CUresult result = context_.cu.GraphInstantiate(&executable, graph, flags);
     context_.cu.GraphDestroy(graph);
     if (result != CUDA_SUCCESS) executable = nullptr;
     context_.Check(result, "instantiating a program");
@@ -176,7 +177,8 @@ class CudaProgram : public LoadedProgram {
       context_.cu.GraphDestroy(graph);
       throw;
     }
-    Instantiate(executable, graph);
+    // Without it all nodes have the priority of the stream that the graph is launched in.
+    Instantiate(executable, graph, CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY);
   }
 
   // With a table of times, one for each entry of the block map, its blocks note theirs there.
@@ -223,6 +225,10 @@ class CudaProgram : public LoadedProgram {
     CUgraphNode node = nullptr;
     context_.Check(context_.cu.GraphAddKernelNode(&node, graph, before.data(), before.size(), &kernel),
                    "adding a word to a program");
+    CUlaunchAttributeValue priority = {};
+    priority.priority = priorities_[index];
+    context_.Check(context_.cu.GraphKernelNodeSetAttribute(node, CU_LAUNCH_ATTRIBUTE_PRIORITY, &priority),
+                   "giving a word of a program its priority");
     return node;
   }
 
@@ -252,6 +258,7 @@ class CudaProgram : public LoadedProgram {
   std::vector<CUfunction> functions_;
   std::vector<unsigned> threads_;
   std::vector<unsigned> shared_bytes_;
+  std::vector<int> priorities_;  // of branches
   CUgraphExec executable_ = nullptr;
   // The graph of TimeWords, and its events: before the first word and behind each.
   CUgraphExec marked_ = nullptr;

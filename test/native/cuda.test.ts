@@ -209,6 +209,20 @@ describe('the CUDA device on the fake driver', () => {
     );
   });
 
+  it('gives kernels of branches priorities by their urgency, and those of a chain none', async () => {
+    const { printed, log } = run(`${adders}
+      const words = [word(add(0, [0, 1, 3])), word(add(1, [0, 1, 3])), word(add(0, [3, 2, 4])), word(add(2, [0, 1, 4]))]
+        .map((w, n) => ({ ...w, urgency: [1, 0.6, 0.17, 0][n] }));
+      for (const order of ['branches', 'chain']) {
+        await device.createProgram(words, { order }).run(all);
+        show();
+      }
+      device.close();`);
+    expect(printed).toBe('111,222,333,444 0,0,0,0 33,66,99,132\n'.repeat(2));
+    const counts = 'contexts 1, allocations 19, modules 1, graphs 2, launches 2, complaints 0';
+    expect(log).toBe(`edges 0() 1(0) 2(0) 3(~1) 4(0) 5(2,3,4)\npriorities -5 -3 -1 0\n${counts}\n`);
+  });
+
   const twice = `
     const program = device.createProgram([word(add(0, [0, 1, 3])), word(add(1, [0, 1, 3])), word(add(0, [3, 2, 4]), add(1, [3, 2, 4]))],
       { order: 'branches' });
@@ -470,6 +484,7 @@ describe('the CUDA device on the fake driver', () => {
     const building = [
       'cuGraphCreate',
       'cuGraphAddKernelNode',
+      'cuGraphKernelNodeSetAttribute',
       'cuGraphAddDependencies',
       'cuGraphAddEventRecordNode',
     ];
@@ -477,6 +492,7 @@ describe('the CUDA device on the fake driver', () => {
       'cuDeviceGet',
       'cuDevicePrimaryCtxRetain',
       'cuCtxSetCurrent',
+      'cuCtxGetStreamPriorityRange',
       'cuStreamCreate',
       'cuStreamWaitEvent',
       'cuMemAlloc',
@@ -672,9 +688,10 @@ describe(`the CUDA device${problem ? ` (skipped: ${problem})` : ''}`, () => {
       const operands = [buffer, buffer, buffer].map(whole);
       return slot({ tenant, end: Math.ceil(length / 32), blocks: 64, operands, sizes: [length] });
     };
-    const words = [[0], [1], [2], [0, 1], [2], [2], [1], [0], [1, 2], [0]].map((who) => ({
+    const words = [[0], [1], [2], [0, 1], [2], [2], [1], [0], [1, 2], [0]].map((who, n) => ({
       code: add,
       threads: 32,
+      urgency: 1 - n / 10,
       slots: who.map(doubling),
     }));
     const program = device.createProgram(words, { order: 'branches' });

@@ -7,7 +7,7 @@
 // n-th call (from 1) fail; FAKE_CUDA_KEEP_FAULT=1 keeps a
 // kernel's fault for the rest of the process, as driver 580 does, rather than until the context goes; FAKE_CUDA_MAJOR=<n> is the GPU's
 // compute capability (9); FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs that are built (~ before one of programmatic
-// dependent launch), and the counts when the context goes. Built with FAKE_CUDA_OLD it has none of the entry points that a driver may lack.
+// dependent launch) and the priorities of their kernels if any has one, and the counts when the context goes. Built with FAKE_CUDA_OLD it has none of the entry points that a driver may lack.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,11 +25,13 @@ enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201,
        NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 enum { kMost = 4096, kBytes = 1 << 30, kStreams = 64, kNodes = 64 };
 // Bytes of shared memory: what a function declares, what a block has unasked, and what it can ask for.
+enum { kLeastPriority = 0, kGreatestPriority = -5 };
 enum { kOwnShared = 1024, kPlainShared = 48 << 10, kMaxShared = 227 << 10 };
 
 using Address = unsigned long long;
 using wideword::CUDA_KERNEL_NODE_PARAMS;
 using wideword::CUgraphEdgeData;
+using wideword::CUlaunchAttributeValue;
 enum Kind { FREE, MEMORY, PINNED, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXECUTABLE };
 struct Object;
 
@@ -37,6 +39,7 @@ struct Node {
   unsigned grid, threads;
   int entry;  // 0: event, 1: add, 2: fault, 3: nothing, 4: hasty (adds, but waits for no word before it)
   WordLaunch launch;
+  int priority;
   Object* event;
   // The nodes it has edges to, those of programmatic dependent launch among them, and all that have ended when it begins to use
   // memory; a bit each.
@@ -246,6 +249,13 @@ API(cuDevicePrimaryCtxRelease_v2, int device) {
   return SUCCESS;
 }
 API(cuCtxSetCurrent, void* context) { BEGIN("cuCtxSetCurrent") current = context != NULL; return SUCCESS; }
+
+API(cuCtxGetStreamPriorityRange, int* least, int* greatest) {
+  NEEDS_CONTEXT("cuCtxGetStreamPriorityRange")
+  *least = kLeastPriority;
+  *greatest = kGreatestPriority;
+  return SUCCESS;
+}
 
 API(cuMemAlloc_v2, Address* address, size_t bytes) {
   NEEDS_CONTEXT("cuMemAlloc")
@@ -458,6 +468,21 @@ API(cuGraphAddKernelNode_v2, Node** node, Object* graph, Node* const* waited_for
   setKernel(*node, function, p->gridDimX, p->blockDimX, p->kernelParams);
   return SUCCESS;
 }
+API(cuGraphKernelNodeSetAttribute, Node* node, int attribute, const CUlaunchAttributeValue* value) {
+  NEEDS_CONTEXT("cuGraphKernelNodeSetAttribute")
+  int found = 0;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < kMost; ++i) {
+    const Object* graph = objects[i];
+    found |= graph && graph->kind == GRAPH && node >= graph->nodes && node < graph->nodes + graph->node_count;
+  }
+  pthread_mutex_unlock(&lock);
+  if (!found || node->entry == 0) { complain("an attribute of no kernel node"); return INVALID_HANDLE; }
+  if (attribute != 8) return INVALID_VALUE;
+  if (value->priority > kLeastPriority || value->priority < kGreatestPriority) complain("a priority that there is not");
+  node->priority = value->priority;
+  return SUCCESS;
+}
 API(cuGraphAddEventRecordNode, Node** node, Object* graph, Node* const* waited_for, size_t count, Object* event) {
   NEEDS_CONTEXT("cuGraphAddEventRecordNode")
   if (!known(event, EVENT) || !(*node = addNode(graph, waited_for, count))) return INVALID_VALUE;
@@ -486,7 +511,7 @@ API(cuGraphAddDependencies_v2, Object* graph, Node* const* from, Node* const* to
   return SUCCESS;
 }
 #endif
-// What each node waits for.
+// What each node waits for, and how urgent kernels are.
 static void logEdges(const Object* graph) {
   const char* path = getenv("FAKE_CUDA_LOG");
   FILE* file = path ? fopen(path, "a") : NULL;
@@ -500,11 +525,20 @@ static void logEdges(const Object* graph) {
     fprintf(file, ")");
   }
   fprintf(file, "\n");
+  int any = 0;
+  for (int i = 0; i < graph->node_count; ++i) any |= graph->nodes[i].priority;
+  for (int i = 0, n = 0; i < graph->node_count && any; ++i) {
+    if (graph->nodes[i].entry) fprintf(file, n++ ? " %d" : "priorities %d", graph->nodes[i].priority);
+  }
+  if (any) fprintf(file, "\n");
   fclose(file);
 }
 API(cuGraphInstantiateWithFlags, Object** executable, Object* graph, unsigned long long flags) {
   NEEDS_CONTEXT("cuGraphInstantiate")
-  if (flags || !known(graph, GRAPH)) return INVALID_VALUE;
+  if ((flags & ~8ull) || !known(graph, GRAPH)) return INVALID_VALUE;
+  for (int i = 0; i < graph->node_count; ++i) {
+    if (graph->nodes[i].priority && !(flags & 8)) complain("priorities that the graph is not to look at");
+  }
   if (graph->is_built) logEdges(graph);
   *executable = make(EXECUTABLE);
   memcpy((*executable)->nodes, graph->nodes, sizeof graph->nodes);
