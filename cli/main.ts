@@ -10,6 +10,7 @@ import { cudaTargets } from '../ir/target.ts';
 import { generated } from '../models/index.ts';
 import { benchConstrain } from './bench/constrain.ts';
 import { benchServe } from './bench/serve.ts';
+import { benchUnlike } from './bench/unlike.ts';
 import { bench, parseModes } from './bench.ts';
 import { compile } from './compile.ts';
 import { doctor } from './doctor.ts';
@@ -288,6 +289,32 @@ benchCommand
   )
   .action(async (model, options) => {
     exitCode = await benchConstrain(model, options);
+  });
+
+benchCommand
+  .command('unlike')
+  .description(
+    'measure unlike kernels, one of each model: one after the other, in one wide word, as branches of a graph',
+  )
+  .argument('<model...>', modelsAsForBench)
+  .option(
+    '--kernel <name>',
+    'a kernel that each model has, by its name or the node it came from; auto: costly ones that take about as long as each other',
+    'auto',
+  )
+  .addOption(deviceKind())
+  .addOption(precision().default('fp32'))
+  .addOption(tuning())
+  .option('--seconds <s>', 'of rounds, for each way', positiveNumber, 0.5)
+  .addOption(shapes())
+  .option('--threads <n>', 'threads of the host device (default: one a core)', integer)
+  .option('--json', 'print one JSON object', false)
+  .addHelpText(
+    'after',
+    '\nExample:\n  $ wideword bench unlike resnet50 mobilenetv2 vgg11 bert-base --precision fp16',
+  )
+  .action(async (models, options) => {
+    exitCode = await benchUnlike(models, options);
   });
 
 benchCommand

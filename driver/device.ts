@@ -20,6 +20,7 @@ import { link, linkAll, type Plan, type WordKind, wordKinds } from './plan.ts';
 import { type RoundTrace, tracedProgram } from './trace.ts';
 import { type TuneOptions, type TuneResult, tuneKernels } from './tune.ts';
 import { TuningTable, tunedDevice } from './tuning.ts';
+import { measureUnlike, type UnlikeOptions, type UnlikeResult } from './unlike.ts';
 
 export type DeviceKind = 'auto' | 'cuda' | 'host';
 
@@ -232,6 +233,16 @@ export class Device {
       if (!Number.isInteger(n) || n < 1) throw new RangeError(`expected a whole number from 1, not ${n}`);
     const table = tuning ? this.#tuningTable() : undefined;
     return measureBlocks(this.native, models, this.cache, table, this.#blockTable(), options);
+  }
+
+  /**
+   * Times one kernel of each model, all of unlike classes, together: one after the other, in one wide word, and as branches of a graph. Block
+   * times that are not in the cache are measured first and kept there. The device should have nothing else to do. Throws InputError for a
+   * model that came from an artefact, that has no kernel of the name, or none whose class is its own.
+   */
+  async measureUnlike(models: readonly Model[], options: UnlikeOptions = {}): Promise<UnlikeResult> {
+    const table = (options.tuning ?? true) ? this.#tuningTable() : undefined;
+    return measureUnlike(this.native, models, this.cache, table, this.#blockTable(), options);
   }
 
   /** Makes the code of words ready and loads it; by `codeKey`. */

@@ -9,13 +9,18 @@ import {
   isChain,
   type Program,
   type Tenant,
+  type Variant,
+  variantIn,
   variantsOf,
   type Word,
   type WordPlan,
 } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
+import type { BlockCurve } from '../passes/block_time.ts';
 import { coalesce, type TierChoice } from '../passes/coalesce.ts';
 import { estimatedTimes, type PackOptions, pack } from '../passes/pack.ts';
+import { urgencies } from '../passes/urgency.ts';
+import { type Load, shapeWord } from '../passes/word_time.ts';
 import type { BlockTable } from './block_table.ts';
 import type { TenantModel } from './code.ts';
 import type { Tuning } from './tuning.ts';
@@ -86,6 +91,11 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
     notes,
   });
   if (words === 'coalesced') return coalesced();
+  const limits = targetOf(target);
+  const { units = limits.units, blocks } = options;
+  const timeOf: PackOptions['timeOf'] = blocks
+    ? (task, t) => blocks.timeOf(task, t)
+    : estimatedTimes(limits, units);
   if (words === 'branches') {
     const plan = coalesced();
     if (isChain(plan.words))
@@ -95,18 +105,17 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
       };
     // Each kernel with all of its blocks: a GPU gives places to the blocks of other branches as they come free, and shares that are set
     // too small cost more than good ones gain.
-    return { ...plan, kind: 'branches', order: 'branches' };
+    const urgency = urgencies(plan.words, expectedTimes(linked, plan.words, timeOf));
+    return { ...plan, kind: 'branches', order: 'branches', urgency };
   }
   const models = [...new Set(tenants.map((t) => t.model))];
   // What comes from an artefact has no kernels to emit other code from.
   const given = models.some((m) => m.isCompiled) ? models.flatMap((m) => m.fusedCodes(target)) : undefined;
-  const limits = targetOf(target);
-  const { units = limits.units, blocks } = options;
   const packing: PackOptions = {
     tier,
     target: limits,
     units,
-    timeOf: blocks ? (task, t) => blocks.timeOf(task, t) : estimatedTimes(limits, units),
+    timeOf,
     ...(given && { given }),
     ...(width !== undefined && { width }),
   };
@@ -121,6 +130,25 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
       ? ['some words are narrower than they could be: the artefact has no code for all of their classes']
       : [];
   return { tenants: linked, words: packed, kind: 'wide', predicted, notes };
+}
+
+/** Milliseconds of each word by itself. */
+function expectedTimes(
+  tenants: readonly Tenant[],
+  words: readonly Word[],
+  timeOf: PackOptions['timeOf'],
+): number[] {
+  // Every layer of every tenant asks, and each asks for a look into the table.
+  const curves = new Map<Variant, BlockCurve>();
+  return words.map((word) => {
+    const loads = word.slots.map((slot): Load => {
+      const variant = variantIn(tenants[slot.tenant]!.model.tasks[slot.task]!, word, slot)!;
+      let curve = curves.get(variant);
+      if (!curve) curves.set(variant, (curve = timeOf(variant, word.tier).curve));
+      return { virtual: variant.blocks, curve };
+    });
+    return shapeWord(loads).milliseconds;
+  });
 }
 
 /** The same with the kernels of all classes, to print or to interpret. Every tenant's model must be compiled from its source. */

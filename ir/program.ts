@@ -131,6 +131,8 @@ export interface WordPlan {
   readonly words: readonly Word[];
   /** Default `chain`. */
   readonly order?: WordOrder;
+  /** Of each word, from 0 to 1: the more urgent of words that could run at the same time get places first. */
+  readonly urgency?: readonly number[];
   /** Milliseconds that each word is expected to take, if it was planned by that. */
   readonly predicted?: readonly number[];
 }

@@ -51,7 +51,7 @@ function timeUnconstrained(loads: readonly Load[]): number {
 }
 
 /** The shares with which the last slot ends first; undefined if there are fewer places than slots. */
-function endTogether(loads: readonly Load[]): WordShape | undefined {
+export function endTogether(loads: readonly Load[]): WordShape | undefined {
   const blocksIn = ({ virtual, curve }: Load, milliseconds: number): number =>
     Math.ceil(virtual / Math.max(1, Math.floor(milliseconds / Math.max(curve.round, 1e-9) + 1e-9)));
   const fits = (milliseconds: number): boolean =>

@@ -66,6 +66,8 @@ export interface NativeWord {
   readonly threads: number;
   /** Shared memory of a block, in bytes, beside what the code declares; 0 where nothing is said. */
   readonly sharedBytes?: number;
+  /** From 0 to 1, default 0: of words that could run at the same time, branches on CUDA, the more urgent get places first. */
+  readonly urgency?: number;
   readonly slots: readonly NativeSlot[];
 }
 

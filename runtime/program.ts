@@ -214,15 +214,19 @@ export class LoadedProgram {
     this.#pumping = false;
   }
 
-  #assemble({ words, order = 'chain' }: Pick<WordPlan, 'words' | 'order'>, code = this.code): NativeProgram {
+  #assemble(
+    { words, order = 'chain', urgency }: Pick<WordPlan, 'words' | 'order' | 'urgency'>,
+    code = this.code,
+  ): NativeProgram {
     return this.device.createProgram(
-      words.map((word) => {
+      words.map((word, n) => {
         const loaded = code.get(codeKey(word));
         if (!loaded) throw new Error(`no code for class ${codeKey(word)}`);
         return {
           code: loaded.code,
           threads: loaded.launch.threads,
           sharedBytes: loaded.launch.sharedBytes,
+          urgency: urgency?.[n] ?? 0,
           slots: word.slots.map((slot) => {
             const task = this.tenants[slot.tenant]!.model.tasks[slot.task]!;
             const variant = variantIn(task, word, slot);

@@ -7,15 +7,18 @@ export type TimeRounds = (rounds: number) => Promise<Iterable<number>>;
 
 /** In each turn every way runs for about so long, or one round. */
 const turnMilliseconds = 3;
-const turns = 9;
+const leastTurns = 9;
 
-/** Milliseconds of a round of each way: medians, after a warm-up. */
-export async function timeInTurns(ways: readonly TimeRounds[]): Promise<number[]> {
+/** Milliseconds of a round of each way: medians, after a warm-up. At least nine turns, and as many as take about so long in each way. */
+export async function timeInTurns(ways: readonly TimeRounds[], seconds = 0): Promise<number[]> {
   const batches: number[] = [];
+  let longest = turnMilliseconds;
   for (const way of ways) {
     const warm = median([...(await way(3))]);
     batches.push(Math.max(1, Math.min(100, Math.round(turnMilliseconds / Math.max(warm, 1e-3)))));
+    longest = Math.max(longest, warm);
   }
+  const turns = Math.max(leastTurns, Math.round((seconds * 1e3) / longest));
   const times = ways.map((): number[] => []);
   for (let turn = 0; turn < turns; turn++) {
     for (let i = 0; i < ways.length; i++) {

@@ -52,6 +52,7 @@ struct WordSpec {
   LoadedCode* code = nullptr;
   unsigned threads = 0;
   unsigned shared_bytes = 0;  // beside what the code declares
+  double urgency = 0;         // from 0 to 1: which of the words that could run at a time should have its places first
   std::vector<SlotSpec> slots;
 };
 

@@ -58,6 +58,14 @@ std::int64_t ReadInteger(Napi::Value value, const Where& where, std::int64_t lea
   return static_cast<std::int64_t>(number);
 }
 
+double ReadNumber(Napi::Value value, const Where& where, double least, double most) {
+  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
+  if (!(number >= least && number <= most)) {
+    ThrowRange(value.Env(), where, "a number from " + std::to_string(least) + " to " + std::to_string(most));
+  }
+  return number;
+}
+
 bool ReadFlag(Napi::Value value, const Where& where) {
   if (value.IsUndefined()) return false;
   if (!value.IsBoolean()) ThrowType(value.Env(), where, "true or false, not " + Shown(value));

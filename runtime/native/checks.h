@@ -33,6 +33,7 @@ class Where {
 
 std::int64_t ReadInteger(Napi::Value value, const Where& where, std::int64_t least, std::int64_t most);
 // False if it is not given.
+double ReadNumber(Napi::Value value, const Where& where, double least, double most);
 bool ReadFlag(Napi::Value value, const Where& where);
 std::string ReadString(Napi::Value value, const Where& where);
 Napi::Object ReadObject(Napi::Value value, const Where& where);

@@ -36,15 +36,22 @@ constexpr unsigned CU_EVENT_RECORD_DEFAULT = 0;
 constexpr unsigned CU_EVENT_RECORD_EXTERNAL = 1;
 constexpr unsigned CU_EVENT_WAIT_DEFAULT = 0;
 
-constexpr int CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+constexpr unsigned long long CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY = 8;
 
+constexpr int CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+constexpr int CU_LAUNCH_ATTRIBUTE_PRIORITY = 8;
+constexpr unsigned char CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC = 1;
+constexpr unsigned char CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC = 1;
+
+union CUlaunchAttributeValue {
+  char room[64];
+  int programmaticStreamSerializationAllowed;
+  int priority;
+};
 struct CUlaunchAttribute {
   int id;
   int padding;
-  union {
-    char room[64];
-    int programmaticStreamSerializationAllowed;
-  } value;
+  CUlaunchAttributeValue value;
 };
 static_assert(sizeof(CUlaunchAttribute) == 72);
 
@@ -70,6 +77,11 @@ struct CUDA_KERNEL_NODE_PARAMS {  // version 2
 };
 static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == 72 && offsetof(CUDA_KERNEL_NODE_PARAMS, kernelParams) == 40);
 
+struct CUgraphEdgeData {  // all zero: the node begins when the one before it has ended
+  unsigned char from_port, to_port, type, reserved[5];
+};
+static_assert(sizeof(CUgraphEdgeData) == 8);
+
 // Entry points of the driver. A member is called as cu.MemAlloc(...); the table's second column is the symbol that the
 // member is found under, which carries a version where NVIDIA changed the signature.
 #define WIDEWORD_CUDA_FUNCTIONS(ENTRY)                                                                           \
@@ -85,6 +97,7 @@ static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == 72 && offsetof(CUDA_KERNEL_NODE
   ENTRY(DevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (CUcontext * context, CUdevice device))              \
   ENTRY(DevicePrimaryCtxRelease, "cuDevicePrimaryCtxRelease_v2", (CUdevice device))                              \
   ENTRY(CtxSetCurrent, "cuCtxSetCurrent", (CUcontext context))                                                   \
+  ENTRY(CtxGetStreamPriorityRange, "cuCtxGetStreamPriorityRange", (int* least, int* greatest))                   \
   ENTRY(MemAlloc, "cuMemAlloc_v2", (CUdeviceptr * address, std::size_t bytes))                                   \
   ENTRY(MemFree, "cuMemFree_v2", (CUdeviceptr address))                                                          \
   ENTRY(MemHostAlloc, "cuMemHostAlloc", (void** data, std::size_t bytes, unsigned flags))                        \
@@ -105,6 +118,8 @@ static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == 72 && offsetof(CUDA_KERNEL_NODE
   ENTRY(GraphAddKernelNode, "cuGraphAddKernelNode_v2",                                                           \
         (CUgraphNode * node, CUgraph graph, const CUgraphNode* waited_for, std::size_t count,                    \
          const CUDA_KERNEL_NODE_PARAMS* parameters))                                                             \
+  ENTRY(GraphKernelNodeSetAttribute, "cuGraphKernelNodeSetAttribute",                                            \
+        (CUgraphNode node, int attribute, const CUlaunchAttributeValue* value))                                  \
   ENTRY(GraphAddEventRecordNode, "cuGraphAddEventRecordNode",                                                    \
         (CUgraphNode * node, CUgraph graph, const CUgraphNode* waited_for, std::size_t count, CUevent event))    \
   ENTRY(GraphInstantiate, "cuGraphInstantiateWithFlags",                                                         \
@@ -130,6 +145,13 @@ static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == 72 && offsetof(CUDA_KERNEL_NODE
          void** extra))                                                                                          \
   ENTRY(LaunchKernelEx, "cuLaunchKernelEx",                                                                      \
         (const CUlaunchConfig* config, CUfunction function, void** parameters, void** extra))
+
+// The same of entry points that older drivers lack; the member is then null.
+#define WIDEWORD_CUDA_OPTIONAL_FUNCTIONS(ENTRY)                                                                  \
+  /* From CUDA 12.3 on. The name without a version is another function in libcuda, without edge data. */        \
+  ENTRY(GraphAddDependencies, "cuGraphAddDependencies_v2",                                                       \
+        (CUgraph graph, const CUgraphNode* from, const CUgraphNode* to, const CUgraphEdgeData* edges,            \
+         std::size_t count))
 
 using nvrtcResult = int;
 using nvrtcProgram = struct _nvrtcProgram*;

@@ -25,6 +25,7 @@ class CudaProgram : public LoadedProgram {
       functions_.push_back(static_cast<CudaCode*>(word.code)->function);
       threads_.push_back(word.threads);
       shared_bytes_.push_back(word.shared_bytes);
+      priorities_.push_back(context.PriorityOf(word.urgency));
       static_cast<CudaCode*>(word.code)->AskForShared(word.shared_bytes);
     }
   }
@@ -132,18 +133,19 @@ class CudaProgram : public LoadedProgram {
       throw;
     }
     context_.Check(cu.StreamEndCapture(context_.stream, &graph), "capturing a program");
-    Instantiate(executable, graph);
+    Instantiate(executable, graph, 0);
   }
 
-  void Instantiate(CUgraphExec& executable, CUgraph graph) {
-    const CUresult result = context_.cu.GraphInstantiate(&executable, graph, 0);
+  void Instantiate(CUgraphExec& executable, CUgraph graph, unsigned long long flags) {
+    const CUresult result = context_.cu.GraphInstantiate(&executable, graph, flags);
     context_.cu.GraphDestroy(graph);
     if (result != CUDA_SUCCESS) executable = nullptr;
     context_.Check(result, "instantiating a program");
   }
 
   // A graph in which each word waits for no more than it must: the start for nothing, words without a word before them for the
-  // start, the end for all words that none waits for.
+  // start, the end for all words that none waits for. Those of start and end are full edges, as events have no others; the end has
+  // nothing to wait for of other words, as no word ends before those that it waits for (AddOverlaps).
   void BuildBranches(CUgraphExec& executable, const CudaTable* times = nullptr) {
     CUgraph graph = nullptr;
     context_.Check(context_.cu.GraphCreate(&graph, 0), "making a program's graph");
@@ -157,8 +159,14 @@ class CudaProgram : public LoadedProgram {
           before.push_back(nodes[word]);
           is_last[word] = false;
         }
-        if (before.empty()) before.push_back(start);
-        nodes.push_back(AddWord(graph, before, i, times));
+        if (before.empty()) {
+          nodes.push_back(AddWord(graph, {start}, i, times));
+        } else if (!context_.overlaps_branches) {
+          nodes.push_back(AddWord(graph, before, i, times));
+        } else {
+          nodes.push_back(AddWord(graph, {}, i, times));
+          AddOverlaps(graph, before, nodes.back());
+        }
       }
       std::vector<CUgraphNode> last;
       for (std::size_t i = 0; i < nodes.size(); ++i) {
@@ -169,7 +177,8 @@ class CudaProgram : public LoadedProgram {
       context_.cu.GraphDestroy(graph);
       throw;
     }
-    Instantiate(executable, graph);
+    // Without it all nodes have the priority of the stream that the graph is launched in.
+    Instantiate(executable, graph, CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY);
   }
 
   // With a table of times, one for each entry of the block map, its blocks note theirs there.
@@ -216,7 +225,26 @@ class CudaProgram : public LoadedProgram {
     CUgraphNode node = nullptr;
     context_.Check(context_.cu.GraphAddKernelNode(&node, graph, before.data(), before.size(), &kernel),
                    "adding a word to a program");
+    CUlaunchAttributeValue priority = {};
+    priority.priority = priorities_[index];
+    context_.Check(context_.cu.GraphKernelNodeSetAttribute(node, CU_LAUNCH_ATTRIBUTE_PRIORITY, &priority),
+                   "giving a word of a program its priority");
     return node;
+  }
+
+  // Edges of programmatic dependent launch: the word may begin once all blocks of all words before it have begun (and said so:
+  // let_next_word_begin), and waits for their ends by itself, as words of a chain do. No attribute of the node has to say so, too.
+  // Every block of every word, idle ones as well, waits before it ends. So a word's end is behind those of all it waits for, theirs
+  // behind those of the words before them, and so on: an edge to the last words of its tenants orders a word behind all of their
+  // words. Nor can words wait for each other's places: those that one waits for have theirs.
+  void AddOverlaps(CUgraph graph, const std::vector<CUgraphNode>& before, CUgraphNode node) {
+    CUgraphEdgeData overlap = {};
+    overlap.from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC;
+    overlap.type = CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC;
+    const std::vector<CUgraphNode> to(before.size(), node);
+    const std::vector<CUgraphEdgeData> edges(before.size(), overlap);
+    context_.Check(context_.cu.GraphAddDependencies(graph, before.data(), to.data(), edges.data(), before.size()),
+                   "ordering the words of a program");
   }
 
   CudaContext& context_;
@@ -230,6 +258,7 @@ class CudaProgram : public LoadedProgram {
   std::vector<CUfunction> functions_;
   std::vector<unsigned> threads_;
   std::vector<unsigned> shared_bytes_;
+  std::vector<int> priorities_;  // of branches
   CUgraphExec executable_ = nullptr;
   // The graph of TimeWords, and its events: before the first word and behind each.
   CUgraphExec marked_ = nullptr;

@@ -11,8 +11,13 @@ namespace wideword {
 namespace {
 
 template <class Function>
-void Find(void* library, const char* symbol, Function& function) {
+void FindOptional(void* library, const char* symbol, Function& function) {
   function = reinterpret_cast<Function>(dlsym(library, symbol));
+}
+
+template <class Function>
+void Find(void* library, const char* symbol, Function& function) {
+  FindOptional(library, symbol, function);
   if (!function) throw std::runtime_error(std::string("the CUDA driver is too old: it lacks ") + symbol);
 }
 
@@ -24,6 +29,9 @@ CudaDriver::CudaDriver(const char* library) {
   try {
 #define ENTRY(NAME, SYMBOL, PARAMETERS) Find(handle, SYMBOL, cu.NAME);
     WIDEWORD_CUDA_FUNCTIONS(ENTRY)
+#undef ENTRY
+#define ENTRY(NAME, SYMBOL, PARAMETERS) FindOptional(handle, SYMBOL, cu.NAME);
+    WIDEWORD_CUDA_OPTIONAL_FUNCTIONS(ENTRY)
 #undef ENTRY
     Check(cu.Init(0), "initialising the CUDA driver");
   } catch (...) {

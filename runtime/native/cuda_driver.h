@@ -12,6 +12,7 @@ namespace wideword {
 struct CudaFunctions {
 #define ENTRY(NAME, SYMBOL, PARAMETERS) CUresult(*NAME) PARAMETERS = nullptr;
   WIDEWORD_CUDA_FUNCTIONS(ENTRY)
+  WIDEWORD_CUDA_OPTIONAL_FUNCTIONS(ENTRY)
 #undef ENTRY
 };
 

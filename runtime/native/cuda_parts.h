@@ -27,6 +27,7 @@ class CudaContext {
     Check(cu.DeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device_),
           "asking for the CUDA device's properties");
     overlaps_words = major >= 9;
+    overlaps_branches = overlaps_words && cu.GraphAddDependencies;
     CUcontext context = nullptr;
     const CUresult made = cu.DevicePrimaryCtxRetain(&context, device_);
     // NVIDIA promises no way back from a fault but a new process. Some drivers make a sound context once the last
@@ -38,6 +39,7 @@ class CudaContext {
     Check(made, "making the CUDA context");
     try {
       Check(cu.CtxSetCurrent(context), "entering the CUDA context");
+      Check(cu.CtxGetStreamPriorityRange(&least_priority, &greatest_priority), "asking for the CUDA device's priorities");
       Check(cu.StreamCreate(&stream, CU_STREAM_NON_BLOCKING), "making the CUDA stream");
     } catch (...) {
       Leave();
@@ -70,6 +72,15 @@ class CudaContext {
   const CudaFunctions& cu;
   CUstream stream = nullptr;
   bool overlaps_words = false;  // has programmatic dependent launch
+  bool overlaps_branches = false;  // and a driver that takes it between any two kernels of a graph
+  // Smaller numbers are greater priorities; both are 0 if there are none.
+  int least_priority = 0;
+  int greatest_priority = 0;
+  // The priority for an urgency from 0 to 1, each as wide a range of urgencies as the others.
+  int PriorityOf(double urgency) const {
+    const int levels = least_priority - greatest_priority + 1;
+    return least_priority - std::min(levels - 1, static_cast<int>(urgency * levels));
+  }
   // The most shared memory that a block can ask for, in bytes.
   int max_shared_bytes = 0;
   int multiprocessors = 1;

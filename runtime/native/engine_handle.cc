@@ -1,6 +1,5 @@
 // The JavaScript side of the issue engine: what createEngine is given, and an engine's methods.
 #include <algorithm>
-#include <cmath>
 #include <unordered_set>
 
 #include "runtime/native/engine_drive.h"
@@ -20,14 +19,6 @@ constexpr std::int64_t kMaxAhead = 16;
 constexpr std::size_t kMaxArrivals = std::size_t{1} << 22;
 // Of a second: no block, word or arrival takes or comes later than that.
 constexpr double kMaxNanoseconds = 1e15;
-
-double ReadNumber(Napi::Value value, const Where& where, double least, double most) {
-  const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : std::nan("");
-  if (!(number >= least && number <= most)) {
-    ThrowRange(value.Env(), where, "a number from " + std::to_string(least) + " to " + std::to_string(most));
-  }
-  return number;
-}
 
 class SpecReader {
  public:

@@ -58,6 +58,8 @@ void PartsBuilder::AddWord(Napi::Value value, const Where& where) {
   if (!shared.IsUndefined()) {
     word.shared_bytes = static_cast<unsigned>(ReadInteger(shared, Where(where, "sharedBytes"), 0, code->max_shared_bytes));
   }
+  const Napi::Value urgency = object.Get("urgency");
+  if (!urgency.IsUndefined()) word.urgency = ReadNumber(urgency, Where(where, "urgency"), 0, 1);
   const Where slots_where(where, "slots");
   const List slots(object.Get("slots"), slots_where, kMaxSlots);
   if (slots.size() == 0) ThrowRange(value.Env(), slots_where, "at least one slot");

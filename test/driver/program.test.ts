@@ -85,6 +85,14 @@ describe('a program', () => {
       const branches = await device.load(tenants, { tier, words: 'branches' });
       expect(branches.plan).toMatchObject({ kind: 'branches', order: 'branches', notes: [] });
       expect(branches.plan.words).toEqual(chain.plan.words);
+      // A tenant's words are the less urgent the fewer follow them, and the longest chain begins with the most urgent one.
+      const urgency = branches.plan.urgency!;
+      expect(Math.max(...urgency)).toBe(1);
+      for (const tenant of [0, 1, 2]) {
+        const own = urgency.filter((_, n) => branches.plan.words[n]!.slots.some((s) => s.tenant === tenant));
+        expect(own.length).toBeGreaterThan(1);
+        for (const [n, u] of own.entries()) expect(u).toBeLessThan(own[n - 1] ?? 2);
+      }
       const expected = await chain.run(requests);
       for (const names of [['t0', 't1', 't2'], ['t1'], ['t2', 't0']]) {
         const got = await branches.run(Object.fromEntries(names.map((name) => [name, requests[name]!])));

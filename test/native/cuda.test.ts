@@ -27,6 +27,7 @@ describe('the CUDA device on the fake driver', () => {
     const source = join(root, 'test/native/fake_cuda/fake_cuda.cc');
     const flags = ['-std=c++17', '-Wno-psabi', '-fvisibility=hidden', '-shared', '-fPIC', '-g', '-I', root];
     execFileSync('g++', [...flags, '-o', join(folder, 'libfake.so'), source]);
+    execFileSync('g++', [...flags, '-DFAKE_CUDA_OLD', '-o', join(folder, 'libold.so'), source]);
   });
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -201,11 +202,54 @@ describe('the CUDA device on the fake driver', () => {
     const everyone = '122,244,366,488 244,488,732,976 66,132,198,264';
     const results = [everyone, '0,0,0,0 244,488,732,976 0,0,0,0', '7', everyone];
     expect(printed.split('\n')).toEqual([...results, ...results, '2,1,1,2,2,1,1', everyone, '']);
-    // Node 0 is the start, node n word n - 1, node 8 the end.
-    const edges = 'edges 0() 1(0) 2(1) 3(1) 4(0) 5(2,3) 6(4) 7(6) 8(5,7)\n';
+    // Node 0 is the start, node n word n - 1, node 8 the end. Words overlap with those they wait for (~), and with nothing else.
+    const edges = 'edges 0() 1(0) 2(~1) 3(~1) 4(0) 5(~2,~3) 6(~4) 7(~6) 8(5,7)\n';
     expect(log).toBe(
       `${edges}${edges}contexts 1, allocations 20, modules 1, graphs 5, launches 7, complaints 0\n`,
     );
+  });
+
+  it('gives kernels of branches priorities by their urgency, and those of a chain none', async () => {
+    const { printed, log } = run(`${adders}
+      const words = [word(add(0, [0, 1, 3])), word(add(1, [0, 1, 3])), word(add(0, [3, 2, 4])), word(add(2, [0, 1, 4]))]
+        .map((w, n) => ({ ...w, urgency: [1, 0.6, 0.17, 0][n] }));
+      for (const order of ['branches', 'chain']) {
+        await device.createProgram(words, { order }).run(all);
+        show();
+      }
+      device.close();`);
+    expect(printed).toBe('111,222,333,444 0,0,0,0 33,66,99,132\n'.repeat(2));
+    const counts = 'contexts 1, allocations 19, modules 1, graphs 2, launches 2, complaints 0';
+    expect(log).toBe(`edges 0() 1(0) 2(0) 3(~1) 4(0) 5(2,3,4)\npriorities -5 -3 -1 0\n${counts}\n`);
+  });
+
+  const twice = `
+    const program = device.createProgram([word(add(0, [0, 1, 3])), word(add(1, [0, 1, 3])), word(add(0, [3, 2, 4]), add(1, [3, 2, 4]))],
+      { order: 'branches' });
+    await program.run({ ...all, active: [0, 1] });`;
+
+  it.each([
+    ['the driver', { WIDEWORD_LIBCUDA: 'libold.so' }],
+    ['the GPU', { FAKE_CUDA_MAJOR: '8' }],
+  ])('lets no words of branches overlap where %s cannot', (_, {
+    WIDEWORD_LIBCUDA,
+    ...more
+  }: Record<string, string>) => {
+    const library = WIDEWORD_LIBCUDA ? { WIDEWORD_LIBCUDA: join(folder, WIDEWORD_LIBCUDA) } : {};
+    const { printed, log } = run(`${adders}${twice}show(); device.close();`, { ...library, ...more });
+    expect(printed).toBe('111,222,333,444 222,444,666,888 0,0,0,0\n');
+    expect(log).toMatch(/^edges 0\(\) 1\(0\) 2\(0\) 3\(1,2\) 4\(3\)\n.* complaints 0\n$/);
+  });
+
+  it('relies on it that every word waits for those before it, which the fake driver notices', () => {
+    // The word in the middle waits for nothing, so the last one, which only has an edge to that, is sure of no word before.
+    const script = (entry: string) => `${adders}
+      const middle = { code: device.load(image, '${entry}'), threads: 32, slots: [add(0, [0, 1, 2])] };
+      const program = device.createProgram([word(add(0, [0, 1, 3])), middle, word(add(0, [3, 1, 4]))], { order: 'branches' });
+      await program.run({ ...all, active: [0] });
+      device.close();`;
+    expect(run(script('add')).log).toContain('complaints 0\n');
+    expect(run(script('hasty')).log).toMatch(/complaint: a write that waits for no node that used this\n/);
   });
 
   it('gives what a chain does, for words of any tenants and slots', async () => {
@@ -437,11 +481,18 @@ describe('the CUDA device on the fake driver', () => {
   it.each(
     Object.entries(sessions),
   )('%s: an Error, and all clean, whichever call of the driver fails', (name, session) => {
-    const building = ['cuGraphCreate', 'cuGraphAddKernelNode', 'cuGraphAddEventRecordNode'];
+    const building = [
+      'cuGraphCreate',
+      'cuGraphAddKernelNode',
+      'cuGraphKernelNodeSetAttribute',
+      'cuGraphAddDependencies',
+      'cuGraphAddEventRecordNode',
+    ];
     const others = [
       'cuDeviceGet',
       'cuDevicePrimaryCtxRetain',
       'cuCtxSetCurrent',
+      'cuCtxGetStreamPriorityRange',
       'cuStreamCreate',
       'cuStreamWaitEvent',
       'cuMemAlloc',
@@ -570,12 +621,18 @@ describe(`the CUDA device${problem ? ` (skipped: ${problem})` : ''}`, () => {
   const header = readFileSync(join(root, 'codegen/prelude/slot.h'), 'utf8');
   const source = `${header}
     // As emitted words do (codegen/prelude/cuda.h).
+    __device__ void let_next_word_begin() {
+    #if __CUDA_ARCH__ >= 900
+      asm volatile("griddepcontrol.launch_dependents;");
+    #endif
+    }
     __device__ void await_word_before() {
     #if __CUDA_ARCH__ >= 900
       asm volatile("griddepcontrol.wait;" ::: "memory");
     #endif
     }
     extern "C" __global__ void add(const __grid_constant__ WordLaunch launch) {
+      let_next_word_begin();
       await_word_before();
       const unsigned slot = launch.block_slot[blockIdx.x];
       if (slot == kIdleBlock) return;
@@ -631,9 +688,10 @@ describe(`the CUDA device${problem ? ` (skipped: ${problem})` : ''}`, () => {
       const operands = [buffer, buffer, buffer].map(whole);
       return slot({ tenant, end: Math.ceil(length / 32), blocks: 64, operands, sizes: [length] });
     };
-    const words = [[0], [1], [2], [0, 1], [2], [2], [1], [0], [1, 2], [0]].map((who) => ({
+    const words = [[0], [1], [2], [0, 1], [2], [2], [1], [0], [1, 2], [0]].map((who, n) => ({
       code: add,
       threads: 32,
+      urgency: 1 - n / 10,
       slots: who.map(doubling),
     }));
     const program = device.createProgram(words, { order: 'branches' });

@@ -310,6 +310,13 @@ const cases: Record<string, Case[]> = {
         /words\[0\]\.threads must be an integer from 1 to 1024/,
       ],
     ),
+    ...[null, '1', Number.NaN, -0.1, 1.1].map(
+      (urgency): Case => [
+        `urgency: ${urgency}`,
+        () => device.createProgram([{ ...word(code, slot({})), urgency: urgency as Any }]),
+        /words\[0\]\.urgency must be a number from 0/,
+      ],
+    ),
     ...notArrays.map(
       ([what, value]): Case => [
         `slots: ${what}`,

@@ -2,11 +2,12 @@
 // It is strict where the real driver is lenient: a bad handle, a write past an allocation, a call from a thread without
 // the context, work on a capturing stream, a launch that does not wait for a copy in another stream (or a copy for a
 // launch), a node of a graph that touches what another one writes without an edge between them, or anything still alive when
-// the context goes is recorded as a complaint.
+// the context goes is recorded as a complaint. Kernels wait for the words before them as emitted ones do, all but one ("hasty").
 // The addon opens it through WIDEWORD_LIBCUDA. Environment: FAKE_CUDA_FAIL=<function>:<n>:<error> makes that function's
 // n-th call (from 1) fail; FAKE_CUDA_KEEP_FAULT=1 keeps a
-// kernel's fault for the rest of the process, as driver 580 does, rather than until the context goes; FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs
-// that are built, and the counts when the context goes.
+// kernel's fault for the rest of the process, as driver 580 does, rather than until the context goes; FAKE_CUDA_MAJOR=<n> is the GPU's
+// compute capability (9); FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs that are built (~ before one of programmatic
+// dependent launch) and the priorities of their kernels if any has one, and the counts when the context goes. Built with FAKE_CUDA_OLD it has none of the entry points that a driver may lack.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,19 +25,25 @@ enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201,
        NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900 };
 enum { kMost = 4096, kBytes = 1 << 30, kStreams = 64, kNodes = 64 };
 // Bytes of shared memory: what a function declares, what a block has unasked, and what it can ask for.
+enum { kLeastPriority = 0, kGreatestPriority = -5 };
 enum { kOwnShared = 1024, kPlainShared = 48 << 10, kMaxShared = 227 << 10 };
 
 using Address = unsigned long long;
 using wideword::CUDA_KERNEL_NODE_PARAMS;
+using wideword::CUgraphEdgeData;
+using wideword::CUlaunchAttributeValue;
 enum Kind { FREE, MEMORY, PINNED, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXECUTABLE };
 struct Object;
 
 struct Node {
   unsigned grid, threads;
-  int entry;  // 0: event, 1: add, 2: fault, 3: nothing
+  int entry;  // 0: event, 1: add, 2: fault, 3: nothing, 4: hasty (adds, but waits for no word before it)
   WordLaunch launch;
+  int priority;
   Object* event;
-  unsigned long long edges, before;  // the nodes it waits for, and all that have ended when it begins; a bit each
+  // The nodes it has edges to, those of programmatic dependent launch among them, and all that have ended when it begins to use
+  // memory; a bit each.
+  unsigned long long edges, overlaps, before;
 };
 
 struct Object {
@@ -210,7 +217,8 @@ API(cuDeviceGet, int* device, int ordinal) { BEGIN("cuDeviceGet") *device = 7; r
 API(cuDeviceGetName, char* name, int length, int device) { (void)device; snprintf(name, length, "Fake GPU"); return SUCCESS; }
 API(cuDeviceGetAttribute, int* value, int attribute, int device) {
   (void)device;
-  *value = attribute == 16 ? 4 : attribute == 75 ? 9 : attribute == 97 ? kMaxShared : 0;
+  const char* major = getenv("FAKE_CUDA_MAJOR");
+  *value = attribute == 16 ? 4 : attribute == 75 ? (major ? atoi(major) : 9) : attribute == 97 ? kMaxShared : 0;
   return SUCCESS;
 }
 API(cuDeviceTotalMem_v2, size_t* bytes, int device) { (void)device; *bytes = kBytes; return SUCCESS; }
@@ -241,6 +249,13 @@ API(cuDevicePrimaryCtxRelease_v2, int device) {
   return SUCCESS;
 }
 API(cuCtxSetCurrent, void* context) { BEGIN("cuCtxSetCurrent") current = context != NULL; return SUCCESS; }
+
+API(cuCtxGetStreamPriorityRange, int* least, int* greatest) {
+  NEEDS_CONTEXT("cuCtxGetStreamPriorityRange")
+  *least = kLeastPriority;
+  *greatest = kGreatestPriority;
+  return SUCCESS;
+}
 
 API(cuMemAlloc_v2, Address* address, size_t bytes) {
   NEEDS_CONTEXT("cuMemAlloc")
@@ -453,13 +468,50 @@ API(cuGraphAddKernelNode_v2, Node** node, Object* graph, Node* const* waited_for
   setKernel(*node, function, p->gridDimX, p->blockDimX, p->kernelParams);
   return SUCCESS;
 }
+API(cuGraphKernelNodeSetAttribute, Node* node, int attribute, const CUlaunchAttributeValue* value) {
+  NEEDS_CONTEXT("cuGraphKernelNodeSetAttribute")
+  int found = 0;
+  pthread_mutex_lock(&lock);
+  for (int i = 0; i < kMost; ++i) {
+    const Object* graph = objects[i];
+    found |= graph && graph->kind == GRAPH && node >= graph->nodes && node < graph->nodes + graph->node_count;
+  }
+  pthread_mutex_unlock(&lock);
+  if (!found || node->entry == 0) { complain("an attribute of no kernel node"); return INVALID_HANDLE; }
+  if (attribute != 8) return INVALID_VALUE;
+  if (value->priority > kLeastPriority || value->priority < kGreatestPriority) complain("a priority that there is not");
+  node->priority = value->priority;
+  return SUCCESS;
+}
 API(cuGraphAddEventRecordNode, Node** node, Object* graph, Node* const* waited_for, size_t count, Object* event) {
   NEEDS_CONTEXT("cuGraphAddEventRecordNode")
   if (!known(event, EVENT) || !(*node = addNode(graph, waited_for, count))) return INVALID_VALUE;
   (*node)->event = event;
   return SUCCESS;
 }
-// What each node waits for.
+#ifndef FAKE_CUDA_OLD
+API(cuGraphAddDependencies_v2, Object* graph, Node* const* from, Node* const* to, const CUgraphEdgeData* edges, size_t count) {
+  NEEDS_CONTEXT("cuGraphAddDependencies")
+  if (!known(graph, GRAPH) || graph->node_count == 0 || !edges) return INVALID_VALUE;
+  // What had come to depend on it would have to learn of this.
+  Node* last = &graph->nodes[graph->node_count - 1];
+  for (size_t i = 0; i < count; ++i) {
+    const long at = from[i] - graph->nodes;
+    if (to[i] != last || from[i] < graph->nodes || from[i] >= last) { complain("an edge that leads to no new node"); return INVALID_VALUE; }
+    if (last->edges >> at & 1) { complain("an edge twice"); return INVALID_VALUE; }
+    static const CUgraphEdgeData plain = {}, overlap = {1, 0, 1, {}};
+    const int overlaps = !memcmp(&edges[i], &overlap, sizeof overlap);
+    if (!overlaps && memcmp(&edges[i], &plain, sizeof plain)) return INVALID_VALUE;
+    if (overlaps && (from[i]->entry == 0 || last->entry == 0)) { complain("words that overlap with what is no kernel"); return INVALID_VALUE; }
+    last->edges |= 1ull << at;
+    if (overlaps) last->overlaps |= 1ull << at;
+    // Who does not wait is sure of nothing, and nor is who waits for it, but that it has ended itself.
+    if (!overlaps || last->entry != 4) last->before |= 1ull << at | from[i]->before;
+  }
+  return SUCCESS;
+}
+#endif
+// What each node waits for, and how urgent kernels are.
 static void logEdges(const Object* graph) {
   const char* path = getenv("FAKE_CUDA_LOG");
   FILE* file = path ? fopen(path, "a") : NULL;
@@ -468,16 +520,25 @@ static void logEdges(const Object* graph) {
   for (int i = 0; i < graph->node_count; ++i) {
     fprintf(file, " %d(", i);
     for (int other = 0, n = 0; other < i; ++other) {
-      if (graph->nodes[i].edges >> other & 1) fprintf(file, n++ ? ",%d" : "%d", other);
+      if (graph->nodes[i].edges >> other & 1) fprintf(file, "%s%s%d", n++ ? "," : "", graph->nodes[i].overlaps >> other & 1 ? "~" : "", other);
     }
     fprintf(file, ")");
   }
   fprintf(file, "\n");
+  int any = 0;
+  for (int i = 0; i < graph->node_count; ++i) any |= graph->nodes[i].priority;
+  for (int i = 0, n = 0; i < graph->node_count && any; ++i) {
+    if (graph->nodes[i].entry) fprintf(file, n++ ? " %d" : "priorities %d", graph->nodes[i].priority);
+  }
+  if (any) fprintf(file, "\n");
   fclose(file);
 }
 API(cuGraphInstantiateWithFlags, Object** executable, Object* graph, unsigned long long flags) {
   NEEDS_CONTEXT("cuGraphInstantiate")
-  if (flags || !known(graph, GRAPH)) return INVALID_VALUE;
+  if ((flags & ~8ull) || !known(graph, GRAPH)) return INVALID_VALUE;
+  for (int i = 0; i < graph->node_count; ++i) {
+    if (graph->nodes[i].priority && !(flags & 8)) complain("priorities that the graph is not to look at");
+  }
   if (graph->is_built) logEdges(graph);
   *executable = make(EXECUTABLE);
   memcpy((*executable)->nodes, graph->nodes, sizeof graph->nodes);
@@ -529,7 +590,7 @@ static int runAdd(const Node* node, unsigned long long self) {
   return SUCCESS;
 }
 static int runNode(const Node* node, unsigned long long self) {
-  if (node->entry == 1) {
+  if (node->entry == 1 || node->entry == 4) {
     int result = runAdd(node, self);
     if (result) fault = result;
   } else if (node->entry == 2) {
@@ -619,7 +680,7 @@ API(cuModuleUnload, Object* module) {
 API(cuModuleGetFunction, Object** function, Object* module, const char* name) {
   NEEDS_CONTEXT("cuModuleGetFunction")
   if (!known(module, MODULE)) return INVALID_HANDLE;
-  int entry = !strcmp(name, "add") ? 1 : !strcmp(name, "fault") ? 2 : !strcmp(name, "nothing") ? 3 : 0;
+  int entry = !strcmp(name, "add") ? 1 : !strcmp(name, "fault") ? 2 : !strcmp(name, "nothing") ? 3 : !strcmp(name, "hasty") ? 4 : 0;
   if (!entry) return NOT_FOUND;
   *function = make(FUNCTION);
   (*function)->entry = entry;
