@@ -72,7 +72,7 @@ export const widths = [1, 8];
  * Clocks and rates of one multiprocessor. Fitted to the time of 2,082 schedules of ResNet-50's layers on an H100, alone and eight at once
  * (docs/performance.md): half of them by warps, half by warpgroups. The estimate is off by 15 % (root mean square).
  */
-const machine = {
+export const machine = {
   sharedBytes: 227 * 1024,
   threads: 2048,
   registers: 65536,
@@ -107,7 +107,10 @@ const machine = {
   /** Of blocks that share a tile: clocks until the last knows that it is, and bytes a clock at which it then takes the sums of all. */
   join: 3750,
   takes: 37,
-} as const;
+};
+
+/** What the estimate knows of a multiprocessor. */
+export type Machine = typeof machine;
 
 /** True if a contraction runs on the target's tensor cores. */
 export function usesMma(c: Contraction, target: Target): boolean {
@@ -126,10 +129,15 @@ const widthSteps = [1, 4, 8, 32];
  * schedule of so many parts. Of numbers of parts the one with the least time at all `widths` together; times count, not ratios, so a wide
  * word counts more.
  */
-export function mmaSchedules(c: Contraction, target: Target): Schedules {
-  const time = (s: MmaSchedule, width: number): number => estimateMma(c, s, width, target);
+export function mmaSchedules(
+  c: Contraction,
+  target: Target,
+  candidates: Iterable<MmaSchedule> = mmaCandidates(c, target),
+  constants: Machine = machine,
+): Schedules {
+  const time = (s: MmaSchedule, width: number): number => estimateMma(c, s, width, target, constants);
   const byParts = new Map<number, Map<number, Timed<MmaSchedule>>>();
-  for (const schedule of mmaCandidates(c, target)) {
+  for (const schedule of candidates) {
     const parts = partsOf(schedule);
     let best = byParts.get(parts);
     if (!best) byParts.set(parts, (best = new Map()));
@@ -205,7 +213,13 @@ function splitsOf(c: Contraction, tile: MmaSchedule['tile'], segments: number, t
 }
 
 /** Clocks that `width` copies of the kernel take side by side. */
-export function estimateMma(c: Contraction, s: MmaSchedule, width: number, target: Target): number {
+export function estimateMma(
+  c: Contraction,
+  s: MmaSchedule,
+  width: number,
+  target: Target,
+  constants: Machine = machine,
+): number {
   const { instruction, tile, warps, stages, segments, splits, threads } = s;
   const { units } = target;
   const k = volume(c.k);
@@ -215,60 +229,60 @@ export function estimateMma(c: Contraction, s: MmaSchedule, width: number, targe
   // What one step, of all segments, takes of the multiprocessor.
   const staging = (o: Operand, side: number): number => {
     const element = hasWholeSteps(o, tile.k)
-      ? machine.wholeStep
-      : machine.element + machine.guard * o.guards.length;
-    return side * tile.k * segments * (o.vector > 1 ? machine.copy / o.vector : element);
+      ? constants.wholeStep
+      : constants.element + constants.guard * o.guards.length;
+    return side * tile.k * segments * (o.vector > 1 ? constants.copy / o.vector : element);
   };
   const staged = staging(c.a, tile.m) + staging(c.b, tile.n);
   const products = tile.m * tile.n * tile.k * segments;
   const loads = (threads / 32) * ((tile.m / warps.m + tile.n / warps.n) / 16) * (tile.k / 16);
-  const multiplied = products / machine.multiply[instruction];
+  const multiplied = products / constants.multiply[instruction];
   const parts = [
-    staged / machine.issue,
+    staged / constants.issue,
     multiplied,
     // Warpgroups load no fragments.
-    instruction === 'mma' ? loads * machine.fragment : 0,
+    instruction === 'mma' ? loads * constants.fragment : 0,
   ];
   const most = Math.max(...parts);
   const sum = parts.reduce((a, b) => a + b, 0);
-  const perOutput = machine.output + 0.7 * segments + machine.access / c.epilogueVector;
-  const epilogue = (tile.m * tile.n * perOutput) / machine.issue;
+  const perOutput = constants.output + 0.7 * segments + constants.access / c.epilogueVector;
+  const epilogue = (tile.m * tile.n * perOutput) / constants.issue;
   // Bytes of sums that a block leaves; one in `splits` takes those of all, and only that one has an epilogue.
   const left = splits > 1 ? 4 * tile.m * tile.n * segments : 0;
   const bytes = (2 * ((tile.m + tile.n) * k + tile.m * tile.n * accesses(c))) / splits + 2 * left;
   const blocks = width * volume(c.batch) * tiles * splits;
   // The parts of a step overlap badly: the lesser ones count, too.
   const busy = Math.max(
-    steps * (most + machine.overlap[instruction] * (sum - most)) + epilogue / splits,
-    bytes / machine.bytes,
+    steps * (most + constants.overlap[instruction] * (sum - most)) + epilogue / splits,
+    bytes / constants.bytes,
   );
 
   // What a block takes by itself, however little the multiprocessor has to do.
   const ahead = stages - (instruction === 'mma' ? 1 : 2);
   const alone =
     steps *
-      (machine.latency / ahead +
-        machine.step[instruction] +
-        (machine.serial * staged) / threads +
-        (instruction === 'mma' ? (machine.product * products) / (64 * threads) : multiplied)) +
+      (constants.latency / ahead +
+        constants.step[instruction] +
+        (constants.serial * staged) / threads +
+        (instruction === 'mma' ? (constants.product * products) / (64 * threads) : multiplied)) +
     2.15 * epilogue +
-    (splits > 1 ? machine.join + (splits * left) / machine.takes : 0) +
-    machine.block;
-  const registers = tile.m * tile.n * segments + threads * machine.overhead[instruction];
+    (splits > 1 ? constants.join + (splits * left) / constants.takes : 0) +
+    constants.block;
+  const registers = tile.m * tile.n * segments + threads * constants.overhead[instruction];
   const fit = Math.max(
     1,
     Math.min(
-      Math.floor(machine.sharedBytes / (mmaSharedBytes(c, s) + 1024)),
-      Math.floor(machine.threads / threads),
-      Math.floor(machine.registers / registers),
+      Math.floor(constants.sharedBytes / (mmaSharedBytes(c, s) + 1024)),
+      Math.floor(constants.threads / threads),
+      Math.floor(constants.registers / registers),
     ),
   );
   const each = Math.ceil(blocks / units);
   // With channels last, and in a product with a matrix of weights, these are the rows of m.
-  const own = (width * 2 * volume(c.batch) * volume(c.m) * k) / (machine.own * units);
-  const computed = Math.max(each * busy, Math.ceil(each / fit) * alone, machine.block);
+  const own = (width * 2 * volume(c.batch) * volume(c.m) * k) / (constants.own * units);
+  const computed = Math.max(each * busy, Math.ceil(each / fit) * alone, constants.block);
   // Near one another, each holds up the other.
-  return ((computed - machine.block) ** 4 + own ** 4) ** 0.25 + machine.block;
+  return ((computed - constants.block) ** 4 + own ** 4) ** 0.25 + constants.block;
 }
 
 /** How many buffers the epilogue reads or writes an element of for each output; what is the same for all of n stays near. */
