@@ -1,5 +1,5 @@
 /**
- * @file What the schedule pass expects of a model's tensor-core kernels on one H200 (passes/mma_tile.ts): a line for each kernel, and sums. A
+ * @file What the schedule pass expects of a model's tensor-core kernels on one H200 (passes/mma_time.ts): a line for each kernel, and sums. A
  * prediction, not a measurement: no GPU is needed.
  *
  *     npx tsx bench/estimate.ts MODEL --width 1,8 [--without layout] [--target sm_80] [--ptxas [--tier generic]]
@@ -28,7 +28,7 @@ import { formatSchedule } from '../ir/print.ts';
 import { targetOf } from '../ir/target.ts';
 import { generate, parseRecipe } from '../models/index.ts';
 import { type PassName, runPass } from '../passes/index.ts';
-import { estimateMma } from '../passes/mma_tile.ts';
+import { estimateMma } from '../passes/mma_time.ts';
 import { loadNative } from '../runtime/native.ts';
 
 /** Clocks of an H200's multiprocessor a microsecond, as measured under load. */

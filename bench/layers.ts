@@ -1,6 +1,6 @@
 /**
  * @file Times the layers of ResNet-50 one by one on the GPU, f16, for one tenant and for several in one word; with `--sweep` under so many
- * candidate schedules, too, which is what the estimate in passes/mma_tile.ts is held against.
+ * candidate schedules, too, which is what the estimate in passes/mma_time.ts is held against.
  *
  *     node dist/bench/layers.js --width 1,8 [--sweep 40] [--channels-first]
  *
@@ -18,7 +18,8 @@ import { scratchBytes, scratchOf } from '../ir/scratch.ts';
 import { targetOf } from '../ir/target.ts';
 import { byteSize, elementCount, type TensorType } from '../ir/types.ts';
 import { verifyKernel } from '../ir/verify.ts';
-import { estimateMma, mmaCandidates } from '../passes/mma_tile.ts';
+import { mmaCandidates } from '../passes/mma_tile.ts';
+import { estimateMma } from '../passes/mma_time.ts';
 import { scheduleKernel } from '../passes/schedule.ts';
 import { CodeCache } from '../runtime/cache.ts';
 import { loadNative, type NativeBuffer, type NativeFunction } from '../runtime/native.ts';

@@ -1,16 +1,15 @@
 /**
- * @file Picks the tile of a contraction on tensor cores: estimates every candidate's time on a GPU by counting what a block issues and how
- * many blocks run at once, and takes the least, for words of each width. The estimate looks at the kernel alone, as a tenant's bits depend
- * on the choice.
+ * @file Picks the tile of a contraction on tensor cores: estimates every candidate's time on a GPU (passes/mma_time.ts) and takes the least, for
+ * words of each width. The estimate looks at the kernel alone, as a tenant's bits depend on the choice.
  */
-import { indicesOf } from '../ir/affine.ts';
-import { type Contraction, hasWholeSteps, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
+import { type Contraction, multiplies16Bit, type Operand, volume } from '../ir/contraction.ts';
 import type { MmaSchedule, Schedule, Schedules } from '../ir/kernel.ts';
-import { contractionStaging, mmaSharedBytes, partDepth, partsOf, sharesRows } from '../ir/mma.ts';
+import { contractionStaging, mmaSharedBytes, partsOf, sharesRows } from '../ir/mma.ts';
 import { scratchOperands } from '../ir/scratch.ts';
 import type { Target } from '../ir/target.ts';
 import { maxOperands } from '../ir/verify.ts';
 import { loadsIn } from '../ir/walk.ts';
+import { estimateMma, type Machine } from './mma_time.ts';
 import { schedulesByWidth } from './schedules_by_width.ts';
 
 /** Tiles, and how a group's warps share them out. */
@@ -69,47 +68,6 @@ const warpgroupShapes: readonly (readonly [m: number, n: number, warpsM: number,
 /** How many copies of the kernel run side by side in the estimate: a tenant alone, and a word that is worth its name. */
 export const widths = [1, 8];
 
-/**
- * Clocks and rates of one multiprocessor. Fitted to the time of 2,082 schedules of ResNet-50's layers on an H100, alone and eight at once
- * (docs/performance.md): half of them by warps, half by warpgroups. The estimate is off by 15 % (root mean square).
- */
-const machine = {
-  sharedBytes: 227 * 1024,
-  threads: 2048,
-  registers: 65536,
-  /** Registers of a thread besides its sums. */
-  overhead: { mma: 79, wgmma: 60 },
-  /** Thread instructions a clock. */
-  issue: 143,
-  /** Multiplications a clock that the instruction reaches. */
-  multiply: { mma: 1370, wgmma: 2380 },
-  /** Bytes a clock from the L2 cache; and of the operand that each tenant has of its own, from device memory. */
-  bytes: 28,
-  own: 7.6,
-  /** Instructions of an asynchronous copy; of an element that passes through registers; for each guard of it; of one in whole steps. */
-  copy: 6.7,
-  element: 15,
-  guard: 5,
-  wholeStep: 5,
-  /** Clocks of an ldmatrix with its conflicts and addresses, and of an instruction of a thread that waits for the one before. */
-  fragment: 2.8,
-  serial: 1.5,
-  /** Clocks for a product by itself, of a thread that has one in 64. */
-  product: 9.2,
-  /** How badly the parts of a step overlap: what the lesser ones add of themselves. */
-  overlap: { mma: 2.2, wgmma: 1.1 },
-  /** Instructions of the epilogue: for an output, and for an access. */
-  output: 6.4,
-  access: 50,
-  /** Clocks from a copy's issue to its arrival; of a step's barrier; of a block's start and end, with the word's. */
-  latency: 370,
-  step: { mma: 57, wgmma: 108 },
-  block: 4530,
-  /** Of blocks that share a tile: clocks until the last knows that it is, and bytes a clock at which it then takes the sums of all. */
-  join: 3750,
-  takes: 37,
-} as const;
-
 /** True if a contraction runs on the target's tensor cores. */
 export function usesMma(c: Contraction, target: Target): boolean {
   if (!target.mma || !multiplies16Bit(c)) return false;
@@ -120,17 +78,28 @@ export function usesMma(c: Contraction, target: Target): boolean {
 }
 
 /** Widths from which a word may have a schedule of its own. */
-const widthSteps = [1, 4, 8, 32];
+const widthSteps = [1, 4, 8, 16, 32];
+
+/** Those that decide on the number of parts of k, which is the same for all. */
+const decisive = [1, 8, 32];
+
+/** What a wider word's schedule must promise to be a class of its own: the estimate is off by more, and each class is compiled. */
+const leastGain = 0.07;
 
 /**
  * The schedules that are estimated to take the least time: one number of parts of k, as the bits depend on it, and for each width the best
- * schedule of so many parts. Of numbers of parts the one with the least time at all `widths` together; times count, not ratios, so a wide
+ * schedule of so many parts. Of numbers of parts the one with the least time at the decisive widths together; times count, not ratios, so a wide
  * word counts more.
  */
-export function mmaSchedules(c: Contraction, target: Target): Schedules {
-  const time = (s: MmaSchedule, width: number): number => estimateMma(c, s, width, target);
+export function mmaSchedules(
+  c: Contraction,
+  target: Target,
+  candidates: Iterable<MmaSchedule> = mmaCandidates(c, target),
+  constants?: Machine,
+): Schedules {
+  const time = (s: MmaSchedule, width: number): number => estimateMma(c, s, width, target, constants);
   const byParts = new Map<number, Map<number, Timed<MmaSchedule>>>();
-  for (const schedule of mmaCandidates(c, target)) {
+  for (const schedule of candidates) {
     const parts = partsOf(schedule);
     let best = byParts.get(parts);
     if (!best) byParts.set(parts, (best = new Map()));
@@ -141,11 +110,12 @@ export function mmaSchedules(c: Contraction, target: Target): Schedules {
     }
   }
   const together = (best: ReadonlyMap<number, Timed<MmaSchedule>>): number =>
-    widths.reduce((sum, width) => sum + best.get(width)!.time, 0);
+    decisive.reduce((sum, width) => sum + best.get(width)!.time, 0);
   const least = [...byParts.values()].reduce((a, b) => (together(b) < together(a) ? b : a));
   return schedulesByWidth(
     widthSteps.map((width) => ({ width, best: least.get(width)!.schedule })),
     time,
+    leastGain,
   );
 }
 
@@ -204,80 +174,3 @@ function splitsOf(c: Contraction, tile: MmaSchedule['tile'], segments: number, t
       (hasRoom && tiles * splits <= target.units && volume(c.k) >= 4 * tile.k * segments * splits),
   );
 }
-
-/** Clocks that `width` copies of the kernel take side by side. */
-export function estimateMma(c: Contraction, s: MmaSchedule, width: number, target: Target): number {
-  const { instruction, tile, warps, stages, segments, splits, threads } = s;
-  const { units } = target;
-  const k = volume(c.k);
-  const tiles = Math.ceil(volume(c.m) / tile.m) * Math.ceil(volume(c.n) / tile.n);
-  const steps = Math.ceil(Math.min(k, partDepth(k, partsOf(s))) / tile.k);
-
-  // What one step, of all segments, takes of the multiprocessor.
-  const staging = (o: Operand, side: number): number => {
-    const element = hasWholeSteps(o, tile.k)
-      ? machine.wholeStep
-      : machine.element + machine.guard * o.guards.length;
-    return side * tile.k * segments * (o.vector > 1 ? machine.copy / o.vector : element);
-  };
-  const staged = staging(c.a, tile.m) + staging(c.b, tile.n);
-  const products = tile.m * tile.n * tile.k * segments;
-  const loads = (threads / 32) * ((tile.m / warps.m + tile.n / warps.n) / 16) * (tile.k / 16);
-  const multiplied = products / machine.multiply[instruction];
-  const parts = [
-    staged / machine.issue,
-    multiplied,
-    // Warpgroups load no fragments.
-    instruction === 'mma' ? loads * machine.fragment : 0,
-  ];
-  const most = Math.max(...parts);
-  const sum = parts.reduce((a, b) => a + b, 0);
-  const perOutput = machine.output + 0.7 * segments + machine.access / c.epilogueVector;
-  const epilogue = (tile.m * tile.n * perOutput) / machine.issue;
-  // Bytes of sums that a block leaves; one in `splits` takes those of all, and only that one has an epilogue.
-  const left = splits > 1 ? 4 * tile.m * tile.n * segments : 0;
-  const bytes = (2 * ((tile.m + tile.n) * k + tile.m * tile.n * accesses(c))) / splits + 2 * left;
-  const blocks = width * volume(c.batch) * tiles * splits;
-  // The parts of a step overlap badly: the lesser ones count, too.
-  const busy = Math.max(
-    steps * (most + machine.overlap[instruction] * (sum - most)) + epilogue / splits,
-    bytes / machine.bytes,
-  );
-
-  // What a block takes by itself, however little the multiprocessor has to do.
-  const ahead = stages - (instruction === 'mma' ? 1 : 2);
-  const alone =
-    steps *
-      (machine.latency / ahead +
-        machine.step[instruction] +
-        (machine.serial * staged) / threads +
-        (instruction === 'mma' ? (machine.product * products) / (64 * threads) : multiplied)) +
-    2.15 * epilogue +
-    (splits > 1 ? machine.join + (splits * left) / machine.takes : 0) +
-    machine.block;
-  const registers = tile.m * tile.n * segments + threads * machine.overhead[instruction];
-  const fit = Math.max(
-    1,
-    Math.min(
-      Math.floor(machine.sharedBytes / (mmaSharedBytes(c, s) + 1024)),
-      Math.floor(machine.threads / threads),
-      Math.floor(machine.registers / registers),
-    ),
-  );
-  const each = Math.ceil(blocks / units);
-  // With channels last, and in a product with a matrix of weights, these are the rows of m.
-  const own = (width * 2 * volume(c.batch) * volume(c.m) * k) / (machine.own * units);
-  const computed = Math.max(each * busy, Math.ceil(each / fit) * alone, machine.block);
-  // Near one another, each holds up the other.
-  return ((computed - machine.block) ** 4 + own ** 4) ** 0.25 + machine.block;
-}
-
-/** How many buffers the epilogue reads or writes an element of for each output; what is the same for all of n stays near. */
-const accesses = (c: Contraction): number =>
-  Math.max(
-    1,
-    [...c.contiguous].filter(({ at }) => {
-      const indices = at.flatMap((x) => ('terms' in x ? [x] : 'affine' in x ? [x.affine] : []));
-      return volume(c.n) === 1 || indices.some((a) => [...indicesOf(a)].some((i) => c.n.includes(i)));
-    }).length,
-  );

@@ -12,16 +12,18 @@ export const leastWidthGain = 0.03;
 /**
  * Schedules of a kernel from the best of each width, ascending from 1: those that gain too little over the one before are left out.
  * @param time of a schedule in words of a width.
+ * @param leastGain see `leastWidthGain`; more where times are known less well.
  */
 export function schedulesByWidth<S extends Schedule>(
   best: readonly { readonly width: number; readonly best: S }[],
   time: (schedule: S, width: number) => number,
+  leastGain = leastWidthGain,
 ): Schedules {
   const [first, ...others] = best as [(typeof best)[number], ...(typeof best)[number][]];
   const wider: WiderSchedule[] = [];
   let before = first.best;
   for (const { width: from, best: schedule } of others) {
-    if (time(schedule, from) > (1 - leastWidthGain) * time(before, from)) continue;
+    if (time(schedule, from) > (1 - leastGain) * time(before, from)) continue;
     wider.push({ from, schedule });
     before = schedule;
   }

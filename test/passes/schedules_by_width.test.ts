@@ -8,7 +8,7 @@ import { partsOf } from '../../ir/mma.ts';
 import { targetOf } from '../../ir/target.ts';
 import { verifyKernel } from '../../ir/verify.ts';
 import { scheduleCandidates } from '../../passes/candidates.ts';
-import { estimateMma } from '../../passes/mma_tile.ts';
+import { estimateMma } from '../../passes/mma_time.ts';
 import { scheduleKernel } from '../../passes/schedule.ts';
 import { chooseByTime, scheduleFor } from '../../passes/schedules_by_width.ts';
 import { convKernel } from '../codegen/kernels.ts';
