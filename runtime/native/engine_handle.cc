@@ -64,6 +64,9 @@ EngineSpec SpecReader::Read(Napi::Value value) {
   spec_.limits.bound_ns = number("boundNanoseconds", 1);
   spec_.limits.launch_ns = number("launchNanoseconds", 0);
   spec_.limits.stretch = number("stretch", 1);
+  const Napi::Value lanes = object.Get("lanes");
+  if (!lanes.IsUndefined() && !lanes.IsBoolean()) ThrowType(env, Where(where, "lanes"), "a boolean");
+  spec_.lanes = lanes.ToBoolean();
   spec_.ahead = static_cast<unsigned>(ReadInteger(object.Get("ahead"), Where(where, "ahead"), 1, kMaxAhead));
   const Where tenants_where(where, "tenants");
   const List tenants(object.Get("tenants"), tenants_where, kMaxTenants);
@@ -362,6 +365,9 @@ Napi::Value EngineHandle::Stats(const Napi::CallbackInfo& info) {
   set("rounds", static_cast<double>(stats.rounds));
   set("requests", static_cast<double>(stats.requests));
   set("issueNanoseconds", stats.issue_ns);
+  set("cohorts", static_cast<double>(stats.cohorts));
+  set("cohortRequests", static_cast<double>(stats.cohort_requests));
+  set("cohortIssueNanoseconds", stats.cohort_issue_ns);
   std::vector<double> wishes;
   for (const EngineStats::Wish& wish : stats.wishes) {
     wishes.insert(wishes.end(), {static_cast<double>(wish.one), static_cast<double>(wish.other), static_cast<double>(wish.times)});
@@ -387,12 +393,13 @@ Napi::Value EngineHandle::TakeJournal(const Napi::CallbackInfo& info) {
   std::vector<double> words, slots;
   for (std::size_t n = 0; n < journal.words.size(); ++n) {
     const IssuedWord& word = journal.words[n];
-    words.insert(words.end(), {word.issued_ns, word.ended_ns, word.expected_ns, word.code == kRound ? -1.0 : word.code});
+    const bool is_whole = word.code == kRound || word.code == kCohort;
+    const double code = word.code == kRound ? -1.0 : word.code == kCohort ? -2.0 : word.code;
+    words.insert(words.end(), {word.issued_ns, word.ended_ns, word.expected_ns, code});
     for (std::size_t s = 0; s < word.tenants.size(); ++s) {
-      const bool is_round = word.code == kRound;
       slots.insert(slots.end(), {static_cast<double>(n), static_cast<double>(word.tenants[s]),
-                                 is_round ? -1.0 : word.tasks[s], is_round ? 0.0 : word.begins[s],
-                                 is_round ? 0.0 : word.ends[s]});
+                                 is_whole ? -1.0 : word.tasks[s], is_whole ? 0.0 : word.begins[s],
+                                 is_whole ? 0.0 : word.ends[s]});
     }
   }
   Napi::Object object = Napi::Object::New(env);
