@@ -50,9 +50,9 @@ class CudaLane : public Lane {
     }
     context_.lanes.push_back(side_.stream);
   }
-  // Nothing may be under way that uses the rows, or what belongs to the tenants.
+  // Nothing may be under way that uses the rows, or what belongs to the tenants. Lanes go together, so all are waited for.
   ~CudaLane() override {
-    context_.cu.StreamSynchronize(side_.stream);
+    for (CUstream lane : context_.lanes) context_.cu.StreamSynchronize(lane);
     std::erase(context_.lanes, side_.stream);
   }
 
