@@ -109,6 +109,7 @@ static_assert(sizeof(CUDA_KERNEL_NODE_PARAMS) == 72 && offsetof(CUDA_KERNEL_NODE
         (CUgraphNode * node, CUgraph graph, const CUgraphNode* waited_for, std::size_t count, CUevent event))    \
   ENTRY(GraphInstantiate, "cuGraphInstantiateWithFlags",                                                         \
         (CUgraphExec * executable, CUgraph graph, unsigned long long flags))                                     \
+  ENTRY(GraphUpload, "cuGraphUpload", (CUgraphExec executable, CUstream stream))                                 \
   ENTRY(GraphLaunch, "cuGraphLaunch", (CUgraphExec executable, CUstream stream))                                 \
   ENTRY(GraphExecDestroy, "cuGraphExecDestroy", (CUgraphExec executable))                                        \
   ENTRY(GraphDestroy, "cuGraphDestroy", (CUgraph graph))                                                         \

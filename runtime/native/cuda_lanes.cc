@@ -47,6 +47,7 @@ class CudaLane : public Lane {
       graphs_.push_back(std::make_unique<CudaGraph>(context_));
       bytes_.push_back(RowsOf(chains[i]) * sizeof(SlotRow));
       graphs_.back()->Capture([&] { CaptureChain(chains[i], maps_->AddressOf(i)); });
+      graphs_.back()->Upload(side_.stream);
     }
     context_.lanes.push_back(side_.stream);
   }

@@ -409,6 +409,7 @@ describe('lanes on the fake driver', () => {
         'cuLaunchKernelEx',
         'cuStreamEndCapture',
         'cuGraphInstantiate',
+        'cuGraphUpload',
         'cuGraphLaunch',
       ],
       ...['cuEventRecordWithFlags', 'cuEventQuery'],

@@ -555,6 +555,12 @@ static int runNode(const Node* node, unsigned long long self) {
   }
   return SUCCESS;
 }
+API(cuGraphUpload, Object* executable, Object* stream) {
+  NEEDS_CONTEXT("cuGraphUpload")
+  int error = quiet(stream);
+  if (error) return error;
+  return known(executable, EXECUTABLE) ? SUCCESS : INVALID_HANDLE;
+}
 API(cuGraphLaunch, Object* executable, Object* stream) {
   NEEDS_CONTEXT("cuGraphLaunch")
   int error = quiet(stream);
