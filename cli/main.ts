@@ -337,7 +337,11 @@ benchCommand
     'how many times as long as its first request needs by itself a word may take (default: 4)',
     stretch,
   )
-  .option('--bound <ms>', 'what no word may be planned to take longer than', aboveZero)
+  .option(
+    '--bound <ms>',
+    'what no word may be planned to take longer than; then no cohorts (default: no bound)',
+    aboveZero,
+  )
   .option('--no-jit', 'compile nothing in the background')
   .option('--seconds <s>', 'for each measurement', positiveNumber, 2)
   .addOption(shapes())

@@ -3,6 +3,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { InputError } from '../compiler/errors.ts';
+import type { Tier } from '../ir/class.ts';
 import type { Tenant, Word } from '../ir/program.ts';
 import { type TierChoice, tiers, timeMultiplexed } from '../passes/coalesce.ts';
 import { CodeCache } from '../runtime/cache.ts';
@@ -145,7 +146,7 @@ export class Device {
    */
   async serve(tenants: readonly TenantModel[], options: ServeOptions = {}): Promise<Engine> {
     const host = this.kind === 'host';
-    const { weights = {}, stretch = 4, boundMilliseconds = host ? 20 : 1, rounds = true } = options;
+    const { weights = {}, stretch = 4, boundMilliseconds = host ? 20 : 1, rounds = true, tier } = options;
     const names = new Set(tenants.map((t) => t.name));
     for (const [name, weight] of Object.entries(weights)) {
       if (!names.has(name)) throw new RangeError(`a weight for '${name}', which is no tenant`);
@@ -159,16 +160,32 @@ export class Device {
     try {
       const blocks = this.#blockTable();
       const linked = program.plan.tenants;
-      const { code } = await this.#codeOf(singleWords(linked, options.tier), tenants, options.onProgress);
+      const weightOf = (name: string): number => weights[name] ?? 1;
+      // A cohort gives each tenant as much as it asks for, and takes as long as it takes.
+      const lanes =
+        rounds &&
+        options.boundMilliseconds === undefined &&
+        tenants.every((t) => weightOf(t.name) === weightOf(tenants[0]!.name));
+      const words = singleWords(linked, tier === 'specialised' ? tier : 'generic');
+      // Slots of a cohort's words are of equal sizes. A model from an artefact may have no such code; then the generic one serves.
+      if (lanes && tier === 'auto') {
+        const has = (key: string) => (t: TenantModel) =>
+          t.model.classOf(this.target, key) ?? t.model.codeOf(this.target, key);
+        words.push(
+          ...singleWords(linked, 'specialised').filter(({ classes }) => tenants.some(has(classes[0]!))),
+        );
+      }
+      const { code } = await this.#codeOf(words, tenants, options.onProgress);
       const loaded = program.engine(
         [...code].map(([key, c]) => ({ ...c, classes: [key] })),
         {
-          weights: linked.map((t) => weights[t.name] ?? 1),
+          weights: linked.map((t) => weightOf(t.name)),
           boundMilliseconds,
           stretch,
           // On the host a word is over when its launch is.
           ahead: host ? 1 : 2,
           rounds,
+          lanes,
           blockMilliseconds: (variant) => blocks.timeOf(variant, 'generic').curve.round,
           launchMilliseconds: host ? 4e-3 : 2e-3,
         },
@@ -295,13 +312,12 @@ export class Device {
 const fusedFactor = 1.05;
 
 /** A word for each class that words of the tenants' tasks may be of, by itself, without slots. */
-function singleWords(tenants: readonly Tenant[], tier: TierChoice = 'generic'): Word[] {
-  const grouping = tier === 'specialised' ? 'specialised' : 'generic';
+function singleWords(tenants: readonly Tenant[], tier: Tier): Word[] {
   const usable = usableVariants(tenants);
   const keys = new Set(
-    tenants.flatMap((t) => t.model.tasks.flatMap(usable).map((variant) => variant.classes[grouping])),
+    tenants.flatMap((t) => t.model.tasks.flatMap(usable).map((variant) => variant.classes[tier])),
   );
-  return [...keys].map((key) => ({ tier: grouping, classes: [key], slots: [] }));
+  return [...keys].map((key) => ({ tier, classes: [key], slots: [] }));
 }
 
 export interface ProgramStats {

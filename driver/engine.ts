@@ -1,6 +1,6 @@
 /**
- * @file The issue engine as users have it: `Device.serve`. Requests of loaded tenants arrive at any time, join at the next word, and share the
- * device by weight; what is often ready together gets code of its own in the background.
+ * @file The issue engine as users have it: `Device.serve`. Requests of loaded tenants arrive at any time and share the device by weight. They
+ * run in cohorts, or join at the next word; then what is often ready together gets code of its own in the background.
  */
 
 import type { LoadedEngine } from '../runtime/engine.ts';
@@ -17,9 +17,15 @@ export interface ServeOptions extends Omit<LoadOptions, 'words'> {
    * well. 1 is the lowest latency for who is first; more serves more at once. Default 4.
    */
   readonly stretch?: number;
-  /** No word is planned to take longer; longer kernels are sliced. Default 1 on a GPU, 20 on the host. */
+  /**
+   * No word is planned to take longer; longer kernels are sliced. By default there is no such promise: requests run in cohorts, from the first
+   * kernel to the last. Where they do not, as weights differ or without rounds, the default is 1 on a GPU, 20 on the host.
+   */
   readonly boundMilliseconds?: number;
-  /** Default true: where all tenants always have a request, they run as rounds of one captured program. */
+  /**
+   * Default true: where all tenants always have a request, they run as rounds of one captured program; otherwise, where weights are equal and
+   * no bound is set, those of one model that are ready run as a cohort, one launch for all their kernels.
+   */
   readonly rounds?: boolean;
   /** Default true: compile code for what is often ready together. */
   readonly jit?: boolean | JitOptions;
@@ -34,23 +40,29 @@ export interface EngineStats {
   readonly slots: number;
   readonly slices: number;
   readonly rounds: number;
+  readonly cohorts: number;
+  readonly cohortRequests: number;
   /** Of the thread that issues: from the choice of a word to its launch, the mean. On the host a launch is the word itself. */
   readonly issueMicroseconds: number;
+  /** Likewise of cohorts. */
+  readonly cohortMicroseconds: number;
 }
 
-/** A word that was issued, in milliseconds since the engine was made. */
+/** A word, round or cohort that was issued, in milliseconds since the engine was made. */
 export interface JournalWord {
   readonly issued: number;
   readonly ended: number;
-  /** Milliseconds that it was expected to take; 0 for a round. */
+  /** Milliseconds that it was expected to take; 0 for a round or cohort. */
   readonly expected: number;
-  /** Kernels that the code it ran on serves, one for each class; none for a round. */
+  /** Kernels that the code it ran on serves, one for each class; none for a round or cohort. */
   readonly kernels: readonly string[];
   /** A round of the captured program, of these tenants. */
   readonly isRound: boolean;
+  /** A cohort: all kernels of these tenants' requests. */
+  readonly isCohort: boolean;
   readonly slots: readonly {
     readonly tenant: string;
-    /** The kernel; undefined in a round, which runs all of the tenant's. */
+    /** The kernel; undefined in a round or cohort, which runs all of the tenant's. */
     readonly task?: string;
     readonly from: number;
     readonly to: number;
@@ -109,10 +121,22 @@ export class Engine {
   }
 
   stats(): EngineStats {
-    const { requests, words, slots, slices, rounds, issueNanoseconds }: NativeEngineStats =
-      this.loaded.stats();
-    const issueMicroseconds = words > 0 ? issueNanoseconds / words / 1e3 : 0;
-    return { requests, words, slots, slices, rounds, issueMicroseconds };
+    const {
+      requests,
+      words,
+      slots,
+      slices,
+      rounds,
+      cohorts,
+      cohortRequests,
+      ...nanoseconds
+    }: NativeEngineStats = this.loaded.stats();
+    const mean = (all: number, count: number): number => (count > 0 ? all / count / 1e3 : 0);
+    return {
+      ...{ requests, words, slots, slices, rounds, cohorts, cohortRequests },
+      issueMicroseconds: mean(nanoseconds.issueNanoseconds, words),
+      cohortMicroseconds: mean(nanoseconds.cohortIssueNanoseconds, cohorts),
+    };
   }
 
   /** Milliseconds since the engine was made. */
@@ -153,7 +177,8 @@ export class Engine {
       ended: this.#since(words[4 * n + 1]!),
       expected: words[4 * n + 2]! / 1e6,
       kernels: (codes[words[4 * n + 3]!] ?? []).map((key) => nameOf.get(key)!),
-      isRound: words[4 * n + 3]! < 0,
+      isRound: words[4 * n + 3] === -1,
+      isCohort: words[4 * n + 3] === -2,
       slots: [] as JournalWord['slots'][number][],
     }));
     for (let n = 0; n < slots.length; n += 5) {

@@ -3,6 +3,7 @@
  * native about it is behind native.ts; here are the tenants' rows, the queues beyond what it takes, and its codes.
  */
 import { groupKey, type Task, type Tenant, type Variant, variantsOf } from '../ir/program.ts';
+import type { RowContract } from '../ir/row_contract.ts';
 import type {
   NativeEngine,
   NativeEngineCode,
@@ -22,6 +23,8 @@ export interface EngineOptions {
   readonly ahead: number;
   /** Whether rounds of the program's own words may be run where all tenants are there all the time. */
   readonly rounds: boolean;
+  /** Whether requests of tenants of one model may run in cohorts; see NativeEngineSpec. */
+  readonly lanes: boolean;
   /** Milliseconds that a virtual block of a task is expected to take, and that a word takes besides. */
   readonly blockMilliseconds: (variant: Variant) => number;
   readonly launchMilliseconds: number;
@@ -78,7 +81,7 @@ export class LoadedEngine {
 
   /**
    * @param program whose tenants are served; rounds of it may be run. It is not to be used by itself meanwhile.
-   * @param codes at least one for the generic or specialised class of each task.
+   * @param codes at least one for the generic or specialised class of each task. Cohorts run on the last one of a class.
    */
   constructor(
     private readonly device: { createEngine: import('./native.ts').NativeDevice['createEngine'] },
@@ -102,14 +105,19 @@ export class LoadedEngine {
     };
     const contracts = new Map(codes.flatMap((c) => c.classes.map((key, n) => [key, c.launch.contracts[n]!])));
     const variantOf = (tenant: number, task: Task, variant: Variant): NativeEngineVariant => {
-      const generic = contracts.get(variant.classes.generic);
-      const contract = generic ?? contracts.get(variant.classes.specialised);
-      const sizes = generic ? variant.sizes : [];
+      const { generic, specialised } = variant.classes;
+      const operandsFor = (contract: RowContract | undefined, sizes: readonly number[]) =>
+        program.memory.operandsOf(tenant, task.name, variant, contract, sizes);
+      // Checked against all code that may run it.
+      const own = contracts.get(specialised);
+      const open = contracts.get(generic);
+      const operands = own ? operandsFor(own, []) : operandsFor(open, variant.sizes);
+      if (own && open) operandsFor(open, variant.sizes);
       return {
-        class: number.get(variant.classes.specialised)!,
+        class: number.get(specialised)!,
         blocks: variant.blocks,
         blockNanoseconds: Math.max(1, 1e6 * options.blockMilliseconds(variant)),
-        operands: program.memory.operandsOf(tenant, task.name, variant, contract, sizes),
+        operands,
         sizes: variant.sizes,
       };
     };
@@ -133,6 +141,7 @@ export class LoadedEngine {
       })),
       codes: codes.map((c) => this.#nativeCode(c)),
       ...(options.rounds && program.native && { program: program.native }),
+      lanes: options.lanes,
       boundNanoseconds: 1e6 * options.boundMilliseconds,
       stretch: options.stretch,
       launchNanoseconds: 1e6 * options.launchMilliseconds,

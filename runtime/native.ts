@@ -144,6 +144,11 @@ export interface NativeEngineSpec {
   readonly codes: readonly NativeEngineCode[];
   /** A program of all tenants (by their numbers here), whose rounds the engine may run where all of them have a request. */
   readonly program?: NativeProgram;
+  /**
+   * Requests of tenants whose tasks have the same groups, classes and blocks run in cohorts, from the first task to the last, several
+   * side by side where the device can. Not where weights differ. Default false.
+   */
+  readonly lanes?: boolean;
   /** What no word is to be expected to take longer than; longer tasks are sliced. */
   readonly boundNanoseconds: number;
   /** How many times as long as its first request needs by itself a word may take, to serve others as well; at least 1. */
@@ -164,6 +169,10 @@ export interface NativeEngineStats {
   readonly requests: number;
   /** What the device's thread spent on choosing and launching all these words. */
   readonly issueNanoseconds: number;
+  /** Cohorts, the requests in them, and what the device's thread spent on launching all these cohorts. */
+  readonly cohorts: number;
+  readonly cohortRequests: number;
+  readonly cohortIssueNanoseconds: number;
   /** Triples: two classes that were ready at the same time and that no code serves both of, and how often. */
   readonly wishes: Float64Array;
   /** Slots of each class. */
@@ -173,17 +182,17 @@ export interface NativeEngineStats {
   readonly factors: Float64Array;
 }
 
-/** Issued words and rounds. */
+/** Issued words, rounds and cohorts. */
 export interface NativeJournal {
-  /** Four numbers each: when it was issued and seen to end (nanoseconds of the machine's steady clock), what was expected, code (-1: a round). */
+  /** Four numbers each: when it was issued and seen to end (nanoseconds of the machine's steady clock), what was expected, code (-1: a round, -2: a cohort). */
   readonly words: Float64Array;
-  /** Five numbers each: the word, tenant, task, first virtual block, and the one behind the last (-1, 0, 0 in a round). */
+  /** Five numbers each: the word, tenant, task, first virtual block, and the one behind the last (-1, 0, 0 in a round or cohort). */
   readonly slots: Float64Array;
   /** Requests that went well, four numbers each: tenant, and when it was taken in, its first word was issued (0 if it had none), and it was over. */
   readonly requests: Float64Array;
 }
 
-/** Takes requests at any time and packs what can go on into words, on the device's thread. */
+/** Takes requests at any time and runs them in cohorts, or packs what can go on into words, on the device's thread. */
 export interface NativeEngine {
   /**
    * Runs one request. `writes` are copied to the inputs, `reads` filled from the outputs, in the order of the ports. A tenant has at most

@@ -1,6 +1,6 @@
 /**
- * @file `wideword bench serve`: what requests that arrive at random times wait for, through the issue engine, against a request alone;
- * and what the engine gets through against rounds of a captured program. Arrivals are Poisson's, made on the engine's own thread, and inputs
+ * @file `wideword bench serve`: what requests that arrive at random times wait for, through the issue engine as users get it and word by
+ * word, against a request alone; and what the engine gets through against rounds of a captured program. Arrivals are Poisson's, made on the engine's own thread, and inputs
  * lie on the device, so that neither JavaScript nor copies are part of a number. It prints none if outputs are wrong.
  */
 
@@ -39,12 +39,20 @@ export interface BenchServeOptions {
   readonly plot?: string;
 }
 
-/** Milliseconds of requests at a load, a part of what the captured program gets through. */
-interface Loaded {
-  readonly load: number;
-  readonly requestsPerSecond: number;
+/** Of some latencies, in milliseconds. */
+interface Latency {
   readonly p50: number;
   readonly p99: number;
+}
+
+/** Requests at a load, a part of what the captured program gets through: from their arrival to their end. */
+interface Loaded extends Latency {
+  readonly load: number;
+  readonly requestsPerSecond: number;
+  /** From when the tenant's request before had ended, if that was later than the arrival: tenants are meant to send one at a time. */
+  readonly sinceFree: Latency;
+  /** The same arrivals, word by word. */
+  readonly words: Latency;
   readonly requests: number;
 }
 
@@ -55,11 +63,15 @@ interface Report {
   readonly precision: Precision;
   readonly reference: string;
   /** Of a request when there is no other: milliseconds. */
-  readonly solo: { readonly p50: number; readonly p99: number };
+  readonly solo: Latency & { readonly words: Latency };
   /** Requests a second when every tenant always has one. */
   readonly saturated: { readonly captured: number; readonly engine: number; readonly words: number };
   readonly loads: readonly Loaded[];
-  /** Of the device's thread, to choose and launch a word; on the host a launch is the word. */
+  /** At these loads. Null where the engine ran none. */
+  readonly cohorts: { readonly count: number; readonly requestsPerCohort: number } | null;
+  /** Of the device's thread, to choose and launch a cohort; on the host a launch is the cohort. */
+  readonly cohortMicroseconds: number | null;
+  /** Likewise a word, where requests run word by word. */
   readonly issueMicroseconds: number | null;
   readonly slotsPerWord: number;
   readonly jit: readonly JitEvent[];
@@ -97,77 +109,96 @@ async function measure(
     ...(options.bound !== undefined && { boundMilliseconds: options.bound }),
   };
   const jit: JitEvent[] = [];
-  const issuing = await device.serve(tenants, {
-    ...serve,
-    rounds: false,
-    jit: options.jit,
-    onJit: (event) => void jit.push(event),
-  });
-  const switching = await device.serve(tenants, { ...serve, jit: false });
-  const check = async (engine: Engine, when: string): Promise<void> => {
-    checkSameBits(expected, await outputsOf(engine, tenants), `${when}, after the last request`);
+  const told = { jit: options.jit, onJit: (event: JitEvent) => void jit.push(event) };
+  const words = await device.serve(tenants, { ...serve, ...told, rounds: false });
+  const engine = await device.serve(tenants, { ...serve, ...told });
+  const both = [engine, words];
+  const check = async (when: string): Promise<void> => {
+    for (const e of both)
+      checkSameBits(expected, await outputsOf(e, tenants), `${when}, after the last request`);
   };
   try {
-    for (const engine of [issuing, switching]) {
-      await submitAll(engine, tenants);
-      await check(engine, 'engine');
-    }
+    for (const e of both) await submitAll(e, tenants);
+    await check('engine');
     const everyone = [...tenants.keys()];
     const round = median(await captured.time('coalesced', 5));
     const each = Math.max(4, Math.ceil((seconds * 1000) / round / 4));
-    const closed = (engine: Engine): Promise<Float64Array> =>
-      engine.drive(
+    const closed = (e: Engine): Promise<Float64Array> =>
+      e.drive(
         Array<number>(each * everyone.length).fill(0),
         Array.from({ length: each * everyone.length }, (_, n) => n % everyone.length),
       );
     // What compiling in the background brings is there before anything is measured.
-    await settle(issuing, () => closed(issuing), jit);
+    for (const e of both) await settle(e, () => closed(e), jit);
 
-    const solo = (await soloOf(issuing, everyone, round, seconds)).sort();
+    const alone = async (e: Engine): Promise<Latency> => latencyOf(await soloOf(e, everyone, round, seconds));
+    const solo = { ...(await alone(engine)), words: await alone(words) };
     const rates = { captured: [] as number[], engine: [] as number[], words: [] as number[] };
     for (let turn = 0; turn < 4; turn++) {
       const rounds = await captured.time('coalesced', each);
       rates.captured.push((1000 * everyone.length) / median(rounds));
-      rates.engine.push(rateOf(await closed(switching)));
-      rates.words.push(rateOf(await closed(issuing)));
+      rates.engine.push(rateOf(await closed(engine)));
+      rates.words.push(rateOf(await closed(words)));
     }
-    await check(switching, 'closed loop');
-    await check(issuing, 'closed loop');
+    await check('closed loop');
     const saturated = {
       captured: median(rates.captured),
       engine: median(rates.engine),
       words: median(rates.words),
     };
+    const before = engine.stats();
     const loads: Loaded[] = [];
     for (const [n, load] of options.load.entries()) {
       const rate = load * saturated.captured;
       const arrivals = poisson(rate, seconds * 1000, everyone.length, options.seed + n);
-      const times = (await issuing.drive(arrivals.at, arrivals.tenant)).sort();
+      const times = await engine.drive(arrivals.at, arrivals.tenant);
       loads.push({
-        load,
-        requestsPerSecond: rate,
-        p50: quantile([...times], 0.5),
-        p99: quantile([...times], 0.99),
-        requests: times.length,
+        ...{ load, requestsPerSecond: rate, requests: times.length },
+        ...latencyOf(times),
+        sinceFree: latencyOf(sinceFree(arrivals, times)),
+        words: latencyOf(await words.drive(arrivals.at, arrivals.tenant)),
       });
     }
-    await check(issuing, 'open loop');
-    const stats = issuing.stats();
+    const after = engine.stats();
+    await check('open loop');
+    const count = after.cohorts - before.cohorts;
+    const requestsPerCohort = (after.cohortRequests - before.cohortRequests) / count;
+    const onGpu = <T>(value: T): T | null => (device.kind === 'host' ? null : value);
+    const stats = words.stats();
     return {
       tenants: tenants.length,
       reference: reference.by,
-      solo: { p50: quantile([...solo], 0.5), p99: quantile([...solo], 0.99) },
-      saturated,
-      loads,
-      issueMicroseconds: device.kind === 'host' ? null : stats.issueMicroseconds,
+      ...{ solo, saturated, loads },
+      cohorts: count > 0 ? { count, requestsPerCohort } : null,
+      cohortMicroseconds: count > 0 ? onGpu(after.cohortMicroseconds) : null,
+      issueMicroseconds: onGpu(stats.issueMicroseconds),
       slotsPerWord: stats.slots / stats.words,
       jit,
     };
   } finally {
-    issuing.close();
-    switching.close();
+    engine.close();
+    words.close();
     captured.close();
   }
+}
+
+function latencyOf(times: Iterable<number>): Latency {
+  const sorted = [...times].sort((a, b) => a - b);
+  return { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) };
+}
+
+/** What is left of latencies without the time in which the tenant's request before was not over. A tenant's requests run in order. */
+export function sinceFree(
+  { at, tenant }: { readonly at: readonly number[]; readonly tenant: readonly number[] },
+  latencies: Float64Array,
+): number[] {
+  const ends = new Map<number, number>();
+  return at.map((arrival, n) => {
+    const end = arrival + latencies[n]!;
+    const free = Math.max(arrival, ends.get(tenant[n]!) ?? 0);
+    ends.set(tenant[n]!, end);
+    return end - free;
+  });
 }
 
 const submitAll = (engine: Engine, tenants: readonly BenchTenant[]): Promise<Tensors[]> =>
@@ -185,6 +216,9 @@ const outputsOf = async (
   return fresh;
 };
 
+/** Milliseconds, so that a hiccup of the machine does not pile up short requests. */
+const leastApart = 0.2;
+
 /** Requests one by one, each of the next tenant, far enough apart that none meets another. */
 async function soloOf(
   engine: Engine,
@@ -192,7 +226,7 @@ async function soloOf(
   round: number,
   seconds: number,
 ): Promise<Float64Array> {
-  const apart = 3 * round;
+  const apart = Math.max(leastApart, 3 * round);
   const count = Math.max(2 * everyone.length, Math.min(400, Math.ceil((seconds * 1000) / apart)));
   return engine.drive(
     Array.from({ length: count }, (_, n) => n * apart),
@@ -236,7 +270,7 @@ function toText(r: Report): string {
   const rate = (n: number): string => n.toLocaleString('en-US', { maximumFractionDigits: n < 100 ? 1 : 0 });
   const lines = [
     `${r.models.join(' ')}: ${r.tenants} tenants, ${r.precision}, ${r.device.name} (${r.device.target}); outputs checked against ${r.reference}`,
-    `one request alone: ${formatMs(r.solo.p50)} (p99 ${formatMs(r.solo.p99)})`,
+    `one request alone: ${formatMs(r.solo.p50)} (p99 ${formatMs(r.solo.p99)}); word by word ${formatMs(r.solo.words.p50)} (p99 ${formatMs(r.solo.words.p99)})`,
     '',
     table([
       ['every tenant always has a request', 'requests a second', 'of captured'],
@@ -254,21 +288,33 @@ function toText(r: Report): string {
     ]),
     '',
     table([
-      ['requests at random, word by word', 'a second', 'p50', 'p99', 'p99 of alone'],
+      [
+        ...['requests at random', 'a second', 'p50', 'p99', 'p99 of alone'],
+        ...['p99 since the tenant was free', 'of alone', 'p99 word by word'],
+      ],
       ...r.loads.map((l) => [
         `${Math.round(100 * l.load)} % of captured`,
         rate(l.requestsPerSecond),
         formatMs(l.p50),
         formatMs(l.p99),
         `${(l.p99 / r.solo.p50).toFixed(1)}×`,
+        formatMs(l.sinceFree.p99),
+        `${(l.sinceFree.p99 / r.solo.p50).toFixed(1)}×`,
+        formatMs(l.words.p99),
       ]),
     ]),
     '',
-    `${r.slotsPerWord.toFixed(2)} slots a word${r.issueMicroseconds === null ? '' : `, ${r.issueMicroseconds.toFixed(1)} µs of CPU to choose and launch one`}`,
+    r.cohorts
+      ? `${r.cohorts.requestsPerCohort.toFixed(2)} requests a cohort at these loads${cpu(r.cohortMicroseconds)}`
+      : 'no cohorts: word by word, and rounds',
+    `${r.slotsPerWord.toFixed(2)} slots a word where it goes word by word${cpu(r.issueMicroseconds)}`,
     ...r.jit.map(jitLine),
   ];
   return lines.join('\n');
 }
+
+const cpu = (microseconds: number | null): string =>
+  microseconds === null ? '' : `, ${microseconds.toFixed(1)} µs of CPU to choose and launch one`;
 
 /** One line of what the background compiler did. */
 export function jitLine(event: JitEvent): string {

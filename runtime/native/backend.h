@@ -80,6 +80,40 @@ struct StagedCopy {
   std::size_t bytes = 0;
 };
 
+// A word of the chain of them that a cohort runs as (lanes.h): slots of one code, each on as many physical blocks.
+struct CohortWord {
+  LoadedCode* code = nullptr;
+  unsigned threads = 1;
+  unsigned shared_bytes = 0;
+  unsigned slots = 1;
+  unsigned blocks = 1;
+};
+using CohortChain = std::vector<CohortWord>;
+
+inline std::size_t RowsOf(const CohortChain& chain) {
+  std::size_t rows = 0;
+  for (const CohortWord& word : chain) rows += word.slots;
+  return rows;
+}
+inline std::size_t BlocksOf(const CohortChain& chain) {
+  std::size_t blocks = 0;
+  for (const CohortWord& word : chain) blocks += std::size_t{word.slots} * word.blocks;
+  return blocks;
+}
+
+// Runs chains of words, one at a time, on rows that can be other ones at each launch; beside other lanes, and beside what else the
+// issuer is given. What a launch needs is made with the lane.
+class Lane {
+ public:
+  virtual ~Lane() = default;
+  // The rows of the next launch: word after word, those of its slots, whose blocks follow one another. Only while nothing runs.
+  virtual SlotRow* Rows() = 0;
+  // `are_new`: the rows are not those of the launch before, which was of the same chain.
+  virtual void Launch(unsigned chain, bool are_new) = 0;
+  // Whether what was launched is over.
+  virtual bool Passed() = 0;
+};
+
 // Launches words one by one, in order, and copies beside them. A mark passes when what it was given to is over; its
 // number may then be given again.
 class Issuer {
@@ -98,6 +132,8 @@ class Issuer {
   virtual void Upload(const std::vector<StagedCopy>& copies, unsigned mark) = 0;
   // Of what words issued so far leave behind.
   virtual void Download(const std::vector<StagedCopy>& copies, unsigned mark) = 0;
+  // As many lanes for these chains as the device has a use for. They go before the issuer does.
+  virtual std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains) = 0;
   virtual bool Passed(unsigned mark) = 0;
   // What the word or round of a passed mark took. `before` is the mark of the one before it, passed too, if the device
   // still had that when this one was issued, else -1; NaN where that leaves it open.

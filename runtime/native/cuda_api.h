@@ -124,6 +124,7 @@ static_assert(sizeof(CUgraphEdgeData) == 8);
         (CUgraphNode * node, CUgraph graph, const CUgraphNode* waited_for, std::size_t count, CUevent event))    \
   ENTRY(GraphInstantiate, "cuGraphInstantiateWithFlags",                                                         \
         (CUgraphExec * executable, CUgraph graph, unsigned long long flags))                                     \
+  ENTRY(GraphUpload, "cuGraphUpload", (CUgraphExec executable, CUstream stream))                                 \
   ENTRY(GraphLaunch, "cuGraphLaunch", (CUgraphExec executable, CUstream stream))                                 \
   ENTRY(GraphExecDestroy, "cuGraphExecDestroy", (CUgraphExec executable))                                        \
   ENTRY(GraphDestroy, "cuGraphDestroy", (CUgraph graph))                                                         \

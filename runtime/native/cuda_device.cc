@@ -1,7 +1,7 @@
 #include "runtime/native/cuda_device.h"
 
+#include "runtime/native/cuda_graph.h"
 #include "runtime/native/cuda_issuer.h"
-#include "runtime/native/cuda_parts.h"
 #include "runtime/native/slot_table.h"
 #include "runtime/native/word_order.h"
 
@@ -20,19 +20,15 @@ class CudaProgram : public LoadedProgram {
         rows_(context, table_.rows().size() * sizeof(SlotRow)),
         map_(context, table_.map().size() * sizeof(unsigned)),
         start_(context),
-        end_(context) {
+        end_(context),
+        graph_(context),
+        marked_(context),
+        traced_(context) {
     for (const WordSpec& word : words) {
-      functions_.push_back(static_cast<CudaCode*>(word.code)->function);
-      threads_.push_back(word.threads);
-      shared_bytes_.push_back(word.shared_bytes);
+      auto& code = *static_cast<CudaCode*>(word.code);
+      words_.push_back({code.function, word.threads, word.shared_bytes, table_.words()[words_.size()].grid});
       priorities_.push_back(context.PriorityOf(word.urgency));
-      static_cast<CudaCode*>(word.code)->AskForShared(word.shared_bytes);
-    }
-  }
-
-  ~CudaProgram() override {
-    for (CUgraphExec graph : {executable_, marked_, traced_}) {
-      if (graph) context_.cu.GraphExecDestroy(graph);
+      code.AskForShared(word.shared_bytes);
     }
   }
 
@@ -57,20 +53,20 @@ class CudaProgram : public LoadedProgram {
   // in any order: each word is timed by itself.
   std::vector<double> TimeWords() override {
     context_.CheckUsable();
-    if (!marked_) {
-      while (marks_.size() <= functions_.size()) marks_.push_back(std::make_unique<CudaEvent>(context_));
-      Capture(marked_, [this] {
+    if (!marked_.is_made()) {
+      while (marks_.size() <= words_.size()) marks_.push_back(std::make_unique<CudaEvent>(context_));
+      marked_.Capture([this] {
         marks_[0]->Capture();
-        for (std::size_t i = 0; i < functions_.size(); ++i) {
-          CaptureWord(i);
+        for (std::size_t i = 0; i < words_.size(); ++i) {
+          CaptureWord(context_, words_[i], LaunchOf(i, nullptr), false);
           marks_[i + 1]->Capture();
         }
       });
     }
-    LaunchGraph(marked_, context_.stream);
+    marked_.Launch(context_.stream);
     context_.Wait();
     std::vector<double> milliseconds;
-    for (std::size_t i = 0; i < functions_.size(); ++i) {
+    for (std::size_t i = 0; i < words_.size(); ++i) {
       milliseconds.push_back(marks_[i + 1]->MillisecondsSince(*marks_[i]));
     }
     return milliseconds;
@@ -78,29 +74,29 @@ class CudaProgram : public LoadedProgram {
 
   // Makes the graph if there is none yet.
   void Ready() {
-    if (executable_) return;
-    if (order_ == WordOrder::kBranches) return BuildBranches(executable_);
-    Capture(executable_, [this] {
+    if (graph_.is_made()) return;
+    if (order_ == WordOrder::kBranches) return BuildBranches(graph_);
+    graph_.Capture([this] {
       start_.Capture();
-      for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i, nullptr, i > 0);
+      for (std::size_t i = 0; i < words_.size(); ++i) CaptureWord(context_, words_[i], LaunchOf(i, nullptr), i > 0);
       end_.Capture();
     });
   }
 
-  void LaunchOn(CUstream stream) { LaunchGraph(executable_, stream); }
+  void LaunchOn(CUstream stream) { graph_.Launch(stream); }
 
   // Makes the graph whose blocks note when they run, if there is none yet, and forgets what they noted before.
   void ReadyToTrace() {
     if (!times_) times_ = std::make_unique<CudaTable>(context_, table_.map().size() * sizeof(BlockTime));
     times_->Clear();
-    if (traced_) return;
+    if (traced_.is_made()) return;
     if (order_ == WordOrder::kBranches) return BuildBranches(traced_, times_.get());
-    Capture(traced_, [this] {
-      for (std::size_t i = 0; i < functions_.size(); ++i) CaptureWord(i, times_.get(), i > 0);
+    traced_.Capture([this] {
+      for (std::size_t i = 0; i < words_.size(); ++i) CaptureWord(context_, words_[i], LaunchOf(i, times_.get()), i > 0);
     });
   }
 
-  void LaunchTracedOn(CUstream stream) { LaunchGraph(traced_, stream); }
+  void LaunchTracedOn(CUstream stream) { traced_.Launch(stream); }
 
   // What the blocks have noted.
   ProgramTimes ReadTimes() const {
@@ -116,44 +112,15 @@ class CudaProgram : public LoadedProgram {
   }
 
  private:
-  void LaunchGraph(CUgraphExec graph, CUstream stream) {
-    context_.Check(context_.cu.GraphLaunch(graph, stream), "launching a program");
-  }
-
-  template <class Nodes>
-  void Capture(CUgraphExec& executable, Nodes nodes) {
-    const CudaFunctions& cu = context_.cu;
-    context_.Check(cu.StreamBeginCapture(context_.stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "starting a capture");
-    CUgraph graph = nullptr;
-    try {
-      nodes();
-    } catch (...) {
-      // A stream left capturing would refuse everything else.
-      if (cu.StreamEndCapture(context_.stream, &graph) == CUDA_SUCCESS && graph) cu.GraphDestroy(graph);
-      throw;
-    }
-    context_.Check(cu.StreamEndCapture(context_.stream, &graph), "capturing a program");
-    Instantiate(executable, graph, 0);
-  }
-
-  void Instantiate(CUgraphExec& executable, CUgraph graph, unsigned long long flags) {
-    const CUresult result = context_.cu.GraphInstantiate(&executable, graph, flags);
-    context_.cu.GraphDestroy(graph);
-    if (result != CUDA_SUCCESS) executable = nullptr;
-    context_.Check(result, "instantiating a program");
-  }
-
   // A graph in which each word waits for no more than it must: the start for nothing, words without a word before them for the
   // start, the end for all words that none waits for. Those of start and end are full edges, as events have no others; the end has
   // nothing to wait for of other words, as no word ends before those that it waits for (AddOverlaps).
-  void BuildBranches(CUgraphExec& executable, const CudaTable* times = nullptr) {
-    CUgraph graph = nullptr;
-    context_.Check(context_.cu.GraphCreate(&graph, 0), "making a program's graph");
-    try {
+  void BuildBranches(CudaGraph& to, const CudaTable* times = nullptr) {
+    to.Build([&](CUgraph graph) {
       const CUgraphNode start = start_.AddTo(graph, {});
       std::vector<CUgraphNode> nodes;
-      std::vector<bool> is_last(functions_.size(), true);
-      for (std::size_t i = 0; i < functions_.size(); ++i) {
+      std::vector<bool> is_last(words_.size(), true);
+      for (std::size_t i = 0; i < words_.size(); ++i) {
         std::vector<CUgraphNode> before;
         for (const std::size_t word : waited_for_[i]) {
           before.push_back(nodes[word]);
@@ -173,12 +140,7 @@ class CudaProgram : public LoadedProgram {
         if (is_last[i]) last.push_back(nodes[i]);
       }
       end_.AddTo(graph, last);
-    } catch (...) {
-      context_.cu.GraphDestroy(graph);
-      throw;
-    }
-    // Without it all nodes have the priority of the stream that the graph is launched in.
-    Instantiate(executable, graph, CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY);
+    });
   }
 
   // With a table of times, one for each entry of the block map, its blocks note theirs there.
@@ -191,36 +153,16 @@ class CudaProgram : public LoadedProgram {
     return launch;
   }
 
-  // If it follows another word it may begin while that one ends, where the GPU can: the emitted code waits for it by itself
-  // (await_word_before in codegen/prelude/cuda.h).
-  void CaptureWord(std::size_t index, const CudaTable* times = nullptr, bool follows = false) {
-    WordLaunch launch = LaunchOf(index, times);
-    void* parameters[] = {&launch};
-    CUlaunchAttribute overlap = {};
-    overlap.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-    overlap.value.programmaticStreamSerializationAllowed = 1;
-    CUlaunchConfig config = {};
-    config.gridDimX = table_.words()[index].grid;
-    config.gridDimY = config.gridDimZ = 1;
-    config.blockDimX = threads_[index];
-    config.blockDimY = config.blockDimZ = 1;
-    config.sharedMemBytes = shared_bytes_[index];
-    config.hStream = context_.stream;
-    config.attrs = &overlap;
-    config.numAttrs = follows && context_.overlaps_words ? 1 : 0;
-    context_.Check(context_.cu.LaunchKernelEx(&config, functions_[index], parameters, nullptr), "capturing a word");
-  }
-
   CUgraphNode AddWord(CUgraph graph, const std::vector<CUgraphNode>& before, std::size_t index, const CudaTable* times) {
     WordLaunch launch = LaunchOf(index, times);  // copied into the node
     void* parameters[] = {&launch};
     CUDA_KERNEL_NODE_PARAMS kernel = {};
-    kernel.func = functions_[index];
-    kernel.gridDimX = table_.words()[index].grid;
+    kernel.func = words_[index].function;
+    kernel.gridDimX = words_[index].grid;
     kernel.gridDimY = kernel.gridDimZ = 1;
-    kernel.blockDimX = threads_[index];
+    kernel.blockDimX = words_[index].threads;
     kernel.blockDimY = kernel.blockDimZ = 1;
-    kernel.sharedMemBytes = shared_bytes_[index];
+    kernel.sharedMemBytes = words_[index].shared_bytes;
     kernel.kernelParams = parameters;
     CUgraphNode node = nullptr;
     context_.Check(context_.cu.GraphAddKernelNode(&node, graph, before.data(), before.size(), &kernel),
@@ -255,16 +197,14 @@ class CudaProgram : public LoadedProgram {
   CudaTable map_;
   CudaEvent start_;
   CudaEvent end_;
-  std::vector<CUfunction> functions_;
-  std::vector<unsigned> threads_;
-  std::vector<unsigned> shared_bytes_;
+  std::vector<CudaWord> words_;
   std::vector<int> priorities_;  // of branches
-  CUgraphExec executable_ = nullptr;
+  CudaGraph graph_;
   // The graph of TimeWords, and its events: before the first word and behind each.
-  CUgraphExec marked_ = nullptr;
+  CudaGraph marked_;
   std::vector<std::unique_ptr<CudaEvent>> marks_;
   // The graph of TraceTogether, and where its blocks note their times.
-  CUgraphExec traced_ = nullptr;
+  CudaGraph traced_;
   std::unique_ptr<CudaTable> times_;
   bool uploaded_ = false;
 };
@@ -306,12 +246,14 @@ class CudaBackend : public Backend {
   void Write(Address address, const void* data, std::size_t bytes) override {
     context_.CheckUsable();
     if (bytes == 0) return;
+    context_.WaitForLanes();
     context_.Check(cu_.MemcpyHtoDAsync(address, data, bytes, context_.stream), "writing device memory");
   }
 
   void Read(void* data, Address address, std::size_t bytes) override {
     context_.CheckUsable();
     if (bytes == 0) return;
+    context_.WaitForLanes();
     context_.Check(cu_.MemcpyDtoHAsync(data, address, bytes, context_.stream), "reading device memory");
   }
 

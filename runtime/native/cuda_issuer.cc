@@ -4,6 +4,8 @@
 #include <cstring>
 #include <limits>
 
+#include "runtime/native/cuda_lanes.h"
+
 namespace wideword {
 
 namespace {
@@ -69,6 +71,10 @@ class CudaIssuer : public Issuer {
       context_.Check(context_.cu.MemcpyDtoHAsync(copy.staged, copy.address, copy.bytes, down_.stream), "reading device memory");
     }
     marks_[mark]->Record(down_.stream);
+  }
+
+  std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains) override {
+    return MakeCudaLanes(context_, chains, [this](std::size_t bytes) { return Stage(bytes); });
   }
 
   bool Passed(unsigned mark) override { return marks_[mark]->HasPassed(); }

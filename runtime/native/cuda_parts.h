@@ -67,10 +67,15 @@ class CudaContext {
   bool faulty() const { return !fault_.empty(); }
 
   void Wait() { Check(cu.StreamSynchronize(stream), "waiting for the CUDA device"); }
+  // For what lanes have begun, which the stream knows nothing of.
+  void WaitForLanes() {
+    for (CUstream lane : lanes) Check(cu.StreamSynchronize(lane), "waiting for the CUDA device");
+  }
 
   const CudaDriver& driver;
   const CudaFunctions& cu;
   CUstream stream = nullptr;
+  std::vector<CUstream> lanes;  // streams of cohorts (cuda_lanes.h)
   bool overlaps_words = false;  // has programmatic dependent launch
   bool overlaps_branches = false;  // and a driver that takes it between any two kernels of a graph
   // Smaller numbers are greater priorities; both are 0 if there are none.
@@ -111,6 +116,10 @@ class CudaTable {
 
   void Upload(const void* data) {
     context_.Check(context_.cu.MemcpyHtoDAsync(address_, data, bytes_, context_.stream), "writing a slot table");
+  }
+  // Its first bytes, in the order of another stream.
+  void Upload(const void* data, std::size_t bytes, CUstream stream) {
+    context_.Check(context_.cu.MemcpyHtoDAsync(address_, data, bytes, stream), "writing a slot table");
   }
   void Clear() {
     context_.Check(context_.cu.MemsetD8Async(address_, 0, bytes_, context_.stream), "clearing a program's table");

@@ -12,26 +12,17 @@ namespace {
 constexpr std::size_t kMostReady = 2 * kMaxIssued;
 // How strongly one measurement moves what a block is expected to take.
 constexpr double kLearning = 0.2;
-// A round is run for so large a part of the tenants, at least.
-constexpr double kQuorum = 0.75;
-// How long tenants of a round are waited for after it, as a part of the round, and at least.
-constexpr double kGatherPart = 0.15;
-constexpr double kGatherNs = 50e3;
-// Requests that must end before rounds are tried again; doubled by each try that came to nothing.
-constexpr unsigned kLeastPatience = 8;
-constexpr unsigned kMostPatience = 4096;
 // How often a word is packed anew as it has fewer slots than its variants are for.
 constexpr unsigned kMostPacks = 3;
-constexpr std::size_t kMostJournal = std::size_t{1} << 16;
 // What a block is taken to need, at least and at most, whatever has been measured.
 constexpr double kLeastBlockNs = 1e-3;
 constexpr double kMostBlockNs = 1e15;
 
+}  // namespace
+
 double NowNs() {
   return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-}  // namespace
 
 Engine::Engine(Backend& backend, EngineSpec spec)
     : backend_(backend),
@@ -57,8 +48,11 @@ Engine::Engine(Backend& backend, EngineSpec spec)
       cost += task_ns_.back();
     }
     cost_ns_.push_back(cost);
-    // A round gives each tenant one request, whatever its share.
-    if (tenant.weight != spec_.tenants.front().weight) spec_.captured = nullptr;
+    // A round gives each tenant one request, whatever its share, and a cohort takes all that wait.
+    if (tenant.weight != spec_.tenants.front().weight) {
+      spec_.captured = nullptr;
+      spec_.lanes = false;
+    }
     for (unsigned place = 0; place < kRequestsPerTenant; ++place) {
       Stage stage;
       const auto lay = [this](const std::vector<EnginePort>& ports, std::vector<StagedCopy>& copies) {
@@ -81,7 +75,7 @@ Engine::Engine(Backend& backend, EngineSpec spec)
   finish_tag_.resize(tenants, 0);
   serving_.resize(tenants, false);
   // No vector grows once requests are served.
-  for (auto* list : {&order_, &copying_, &candidates_, &round_actives_}) list->reserve(places);
+  for (auto* list : {&order_, &copying_, &candidates_}) list->reserve(places);
   round_tenants_.reserve(tenants);
   ready_.reserve(kMostReady);
   chosen_.reserve(kMostReady);
@@ -97,6 +91,9 @@ Engine::Engine(Backend& backend, EngineSpec spec)
   for (const EngineCode& code : codes) AddCode(code);
   first_codes_ = codes.size();
   stats_.slots_of.resize(spec_.classes, 0);
+  if (!spec_.lanes) return;
+  lanes_ = std::make_unique<Lanes>(*issuer_, spec_);
+  if (!lanes_->are_there()) lanes_ = nullptr;
 }
 
 Engine::~Engine() {
@@ -245,17 +242,12 @@ void Engine::End(unsigned number, const std::string& problem) {
   active.state = State::kFree;
   if (served) serving_[tenant] = false;
   if (!IsThere(tenant)) --present_;
-  if (keeps_journal_ && problem.empty() && journal_.requests.size() < kMostJournal) {
+  if (keeps_journal_ && problem.empty() && journal_.requests.size() < kMostInJournal) {
     journal_.requests.push_back({tenant, outcome.queued_ns, outcome.started_ns, outcome.ended_ns});
   }
   // Nobody is owed anything for a time when there was nothing to do.
   if (present_ == 0) virtual_time_ = *std::max_element(finish_tag_.begin(), finish_tag_.end());
-  if (ends_before_gathering_ > 0) --ends_before_gathering_;
-  const double quorum = std::max(2.0, kQuorum * static_cast<double>(spec_.tenants.size()));
-  if (spec_.captured && !gathers_ && ends_before_gathering_ == 0 && present >= quorum) {
-    gathers_ = true;
-    gather_until_ns_ = 0;
-  }
+  ConsiderGathering(present);
   done(outcome, stages_[number].outputs);
   claimed_[number].store(false, std::memory_order_release);
   if (over) over();
@@ -268,6 +260,7 @@ void Engine::Fail(const std::string& problem) {
   order_.clear();
   copying_.clear();
   ended_ = issued_;
+  if (lanes_) lanes_->Forget();
   for (unsigned number = 0; number < actives_.size(); ++number) {
     if (actives_[number].state != State::kFree) End(number, problem_);
   }
@@ -284,6 +277,7 @@ bool Engine::Step() {
     if (!problem_.empty()) return false;
     PollCopies();
     Collect();
+    if (lanes_) CollectCohorts();
     while (issued_ - ended_ < spec_.ahead && IssueNext()) {
     }
     return source_ || present_ > 0;
@@ -300,15 +294,11 @@ void Engine::Collect() {
     const double ns = issuer_->Nanoseconds(MarkOf(ended_), before);
     ++ended_;
     if (flight.is_round) {
-      if (!std::isnan(ns)) round_ns_ = ns;
-      gather_until_ns_ = NowNs() + std::max(kGatherNs, kGatherPart * round_ns_);
+      EndRound(ns);
     } else if (!std::isnan(ns)) {
       Learn(flight, ns);
     }
-    if (keeps_journal_ && journal_.words.size() < kMostJournal) {
-      flight.note.ended_ns = NowNs();
-      journal_.words.push_back(std::move(flight.note));
-    }
+    if (keeps_journal_) Keep(std::move(flight.note));
     // Finish may end requests, whose successors only begin with the next flight.
     for (unsigned number : flight.ending) Finish(number);
   }
@@ -333,18 +323,13 @@ bool Engine::IssueNext() {
   if (gathers_) {
     FindReady(true);
     if (!ready_.empty()) return IssueWord();
-    if (ended_ < issued_) return false;  // words of what has begun, or a round
-    const double quorum = std::max(2.0, kQuorum * static_cast<double>(spec_.tenants.size()));
-    if (order_.size() >= quorum) {
+    if (HasRound()) {
       IssueRound();
       return true;
     }
-    if (gather_until_ns_ == 0) gather_until_ns_ = now_ns_ + std::max(kGatherNs, kGatherPart * round_ns_);
-    if (now_ns_ < gather_until_ns_) return false;
-    gathers_ = false;
-    patience_ = std::clamp(2 * patience_, kLeastPatience, kMostPatience);
-    ends_before_gathering_ = patience_;
+    if (gathers_) return false;
   }
+  if (lanes_) return IssueCohort();
   FindReady(false);
   return !ready_.empty() && IssueWord();
 }
@@ -464,28 +449,6 @@ bool Engine::IssueWord() {
   stats_.slots += word.count;
   stats_.issue_ns += NowNs() - start;
   return true;
-}
-
-void Engine::IssueRound() {
-  Flight& flight = NextFlight();
-  flight.is_round = true;
-  round_tenants_.clear();
-  for (unsigned number : order_) round_tenants_.push_back(TenantOf(number));
-  std::sort(round_tenants_.begin(), round_tenants_.end());
-  spec_.captured->Activate(round_tenants_);
-  issuer_->Run(*spec_.captured, MarkOf(issued_));
-  ++issued_;
-  flight.ending.assign(order_.begin(), order_.end());
-  for (unsigned number : order_) {
-    actives_[number].state = State::kEnding;
-    actives_[number].started_ns = flight.note.issued_ns;
-    virtual_time_ = std::max(virtual_time_, actives_[number].start_tag);
-  }
-  if (keeps_journal_) flight.note.tenants = round_tenants_;
-  flight.note.code = kRound;
-  order_.clear();
-  patience_ = 0;
-  ++stats_.rounds;
 }
 
 // What the leader's class could have had beside it.

@@ -1,6 +1,7 @@
-// The issue engine: takes requests of tenants at any time, each a chain of tasks, and at every step packs what can go on
-// into the next word and launches it, a word or two ahead of the device. It lives on its device's thread (executor.h),
-// which steps it between jobs; only Submit and what is said so are for other threads.
+// The issue engine: takes requests of tenants at any time, each a chain of tasks. With lanes (lanes.h) it runs them in cohorts, each
+// launched at once for all its tasks. Without, it packs at every step what can go on into the next word and launches it, a word or two
+// ahead of the device. It lives on its device's thread (executor.h), which steps it between jobs; only Submit and what is said so are
+// for other threads.
 //
 // Order among requests is that of start-time fair queueing (Goyal, Vin, Cheng 1996) over the time that requests are
 // expected to take: a tenant that asks for more than its share waits behind the others, and where nobody does, the
@@ -17,53 +18,12 @@
 #include <vector>
 
 #include "runtime/native/backend.h"
+#include "runtime/native/engine_spec.h"
 #include "runtime/native/executor.h"
+#include "runtime/native/lanes.h"
 #include "runtime/native/packer.h"
 
 namespace wideword {
-
-// A task as words of `from` slots of its group and more run it, up to the next variant's.
-struct EngineVariant {
-  unsigned from = 1;
-  unsigned kernel_class = 0;
-  unsigned blocks = 0;   // virtual
-  double block_ns = 0;   // that one is expected to take, before it has been measured
-  unsigned row = 0;      // of EngineSpec::rows
-};
-
-struct EngineTask {
-  unsigned group = 0;  // tasks of one group run in one word under the same variant; below EngineSpec::classes
-  std::vector<EngineVariant> variants;  // ascending, the first from 1
-};
-
-struct EnginePort {
-  Address address = 0;
-  std::size_t bytes = 0;
-};
-
-struct EngineTenant {
-  double weight = 1;
-  std::vector<EnginePort> inputs, outputs;
-  std::vector<EngineTask> tasks;
-};
-
-struct EngineCode {
-  LoadedCode* code = nullptr;
-  unsigned threads = 1;
-  unsigned shared_bytes = 0;
-  std::vector<int> body_of;  // by class; -1 if it has none
-  double factor = 1;         // how much longer blocks are expected to take on it than on the first code of their class
-};
-
-struct EngineSpec {
-  unsigned classes = 0;
-  std::vector<EngineTenant> tenants;
-  std::vector<SlotRow> rows;  // of each variant of each tenant's tasks
-  std::vector<EngineCode> codes;
-  LoadedProgram* captured = nullptr;  // of all tenants, if rounds may be run
-  PackLimits limits;
-  unsigned ahead = 2;  // words that wait on the device or run
-};
 
 // Requests that one tenant can have at the engine: one that runs, and one whose inputs are brought meanwhile.
 constexpr unsigned kRequestsPerTenant = 2;
@@ -89,12 +49,14 @@ struct EngineRequest {
 struct IssuedWord {
   double issued_ns = 0, ended_ns = 0;
   double expected_ns = 0;
-  unsigned code = 0;  // number of the code; kRound for a captured round
+  unsigned code = 0;  // number of the code; kRound for a captured round, kCohort for a cohort, of which only the tenants are kept
   std::vector<unsigned> tenants, tasks, begins, ends;
 };
 constexpr unsigned kRound = 0xffffffffu;
+constexpr unsigned kCohort = 0xfffffffeu;
 
 // What an engine did while its journal was kept: words as they ended, and requests likewise.
+constexpr std::size_t kMostInJournal = std::size_t{1} << 16;
 struct Journal {
   struct Request {
     unsigned tenant = 0;
@@ -107,6 +69,8 @@ struct Journal {
 struct EngineStats {
   std::uint64_t words = 0, slots = 0, slices = 0, rounds = 0, requests = 0;
   double issue_ns = 0;  // of this thread, for all words: from the choice of a word to its launch
+  std::uint64_t cohorts = 0, cohort_requests = 0;
+  double cohort_issue_ns = 0;  // likewise, for all cohorts
   // Pairs of classes that were ready at the same time and that no code has both bodies for, and how often.
   struct Wish {
     unsigned one = 0, other = 0;
@@ -117,6 +81,9 @@ struct EngineStats {
   std::vector<std::uint64_t> words_on;  // by code
   std::vector<double> factors;          // by code: as measured so far
 };
+
+// Of the steady clock.
+double NowNs();
 
 class Engine : public Stepped {
  public:
@@ -184,7 +151,15 @@ class Engine : public Stepped {
   void End(unsigned active, const std::string& problem);
   bool IssueNext();
   bool IssueWord();
+  // Rounds and cohorts (engine_cohorts.cc).
+  double Quorum() const;
+  void ConsiderGathering(unsigned present);
+  bool HasRound();
   void IssueRound();
+  void EndRound(double ns);
+  bool IssueCohort();
+  void CollectCohorts();
+  void Keep(IssuedWord note);
   void FindReady(bool begun_only);
   void ChooseVariants();
   bool PackReady(PackedWord& word);
@@ -231,7 +206,12 @@ class Engine : public Stepped {
   double gather_until_ns_ = 0;
   double round_ns_ = 0;
   unsigned ends_before_gathering_ = 0, patience_ = 0;
-  std::vector<unsigned> round_tenants_, round_actives_;
+  unsigned rounds_in_row_ = 0;
+  std::vector<unsigned> round_tenants_;
+
+  // If requests run in cohorts.
+  std::unique_ptr<Lanes> lanes_;
+  std::size_t crowded_ends_ = 0;  // requests that ended one after another while there were enough for a round
 
   Source source_;
   std::vector<std::atomic<bool>> claimed_;  // by tenant and place

@@ -4,6 +4,7 @@
 
 #include "runtime/native/engine_drive.h"
 #include "runtime/native/handles.h"
+#include "runtime/native/slot_table.h"
 
 namespace wideword {
 
@@ -19,6 +20,8 @@ constexpr std::int64_t kMaxAhead = 16;
 constexpr std::size_t kMaxArrivals = std::size_t{1} << 22;
 // Of a second: no block, word or arrival takes or comes later than that.
 constexpr double kMaxNanoseconds = 1e15;
+// Slots that a word is taken to have where that is not known.
+constexpr std::size_t kUsualWidth = 8;
 
 class SpecReader {
  public:
@@ -29,6 +32,7 @@ class SpecReader {
 
  private:
   EngineTenant ReadTenant(Napi::Value value, const Where& where);
+  void LookAhead(const EngineTenant& tenant);
   void ReadTask(Napi::Value value, const Where& where, unsigned tenant, EngineTenant& to);
   EngineVariant ReadVariant(const Napi::Object& object, const Where& where, unsigned tenant);
   std::vector<EnginePort> ReadPorts(Napi::Value value, const Where& where, std::vector<std::size_t>& bytes);
@@ -40,6 +44,7 @@ class SpecReader {
   const Device& device_;
   EngineRef& engine_;
   EngineSpec spec_;
+  std::vector<Weights> weights_;  // the largest of each of its rows
   std::unordered_set<const void*> kept_;
 };
 
@@ -55,6 +60,9 @@ EngineSpec SpecReader::Read(Napi::Value value) {
   spec_.limits.bound_ns = number("boundNanoseconds", 1);
   spec_.limits.launch_ns = number("launchNanoseconds", 0);
   spec_.limits.stretch = number("stretch", 1);
+  const Napi::Value lanes = object.Get("lanes");
+  if (!lanes.IsUndefined() && !lanes.IsBoolean()) ThrowType(env, Where(where, "lanes"), "a boolean");
+  spec_.lanes = lanes.ToBoolean();
   spec_.ahead = static_cast<unsigned>(ReadInteger(object.Get("ahead"), Where(where, "ahead"), 1, kMaxAhead));
   const Where tenants_where(where, "tenants");
   const List tenants(object.Get("tenants"), tenants_where, kMaxTenants);
@@ -108,7 +116,18 @@ EngineTenant SpecReader::ReadTenant(Napi::Value value, const Where& where) {
     const Napi::HandleScope scope(value.Env());
     ReadTask(tasks[i], Where(tasks_where, i), static_cast<unsigned>(spec_.tenants.size()), tenant);
   }
+  LookAhead(tenant);
   return tenant;
+}
+
+// As programs do (slot_table.h), where who shares a word is not known beforehand.
+void SpecReader::LookAhead(const EngineTenant& tenant) {
+  Weights next;
+  for (auto task = tenant.tasks.rbegin(); task != tenant.tasks.rend(); ++task) {
+    for (const EngineVariant& variant : task->variants) FetchAhead(spec_.rows[variant.row], next, kMostAhead / kUsualWidth);
+    const Weights& weights = weights_[task->variants.front().row];
+    if (AreWorthFetching(weights)) next = weights;
+  }
 }
 
 std::vector<EnginePort> SpecReader::ReadPorts(Napi::Value value, const Where& where, std::vector<std::size_t>& bytes) {
@@ -155,14 +174,17 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
   variant.blocks = static_cast<unsigned>(ReadInteger(object.Get("blocks"), Where(where, "blocks"), 1, INT32_MAX));
   variant.block_ns = ReadNumber(object.Get("blockNanoseconds"), Where(where, "blockNanoseconds"), 1e-3, kMaxNanoseconds);
   SlotRow row = {};
+  Weights weights;
   row.end = variant.blocks;
   row.tenant = tenant;
   const Where operands_where(where, "operands");
   const List operands(object.Get("operands"), operands_where, kMaxOperands);
   for (std::uint32_t i = 0; i < operands.size(); ++i) {
     const OperandView operand = ReadOperand(device_, operands[i], Where(operands_where, i));
-    if (operand.constant) row.constants |= 1u << i;
     row.operand[i] = Keep(operand);
+    if (!operand.constant) continue;
+    row.constants |= 1u << i;
+    if (operand.bytes > weights.bytes) weights = {operand.address, operand.bytes};
   }
   const Where sizes_where(where, "sizes");
   const List sizes(object.Get("sizes"), sizes_where, kMaxSizes);
@@ -171,6 +193,7 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
   }
   variant.row = static_cast<unsigned>(spec_.rows.size());
   spec_.rows.push_back(row);
+  weights_.push_back(weights);
   return variant;
 }
 
@@ -353,6 +376,9 @@ Napi::Value EngineHandle::Stats(const Napi::CallbackInfo& info) {
   set("rounds", static_cast<double>(stats.rounds));
   set("requests", static_cast<double>(stats.requests));
   set("issueNanoseconds", stats.issue_ns);
+  set("cohorts", static_cast<double>(stats.cohorts));
+  set("cohortRequests", static_cast<double>(stats.cohort_requests));
+  set("cohortIssueNanoseconds", stats.cohort_issue_ns);
   std::vector<double> wishes;
   for (const EngineStats::Wish& wish : stats.wishes) {
     wishes.insert(wishes.end(), {static_cast<double>(wish.one), static_cast<double>(wish.other), static_cast<double>(wish.times)});
@@ -378,12 +404,13 @@ Napi::Value EngineHandle::TakeJournal(const Napi::CallbackInfo& info) {
   std::vector<double> words, slots;
   for (std::size_t n = 0; n < journal.words.size(); ++n) {
     const IssuedWord& word = journal.words[n];
-    words.insert(words.end(), {word.issued_ns, word.ended_ns, word.expected_ns, word.code == kRound ? -1.0 : word.code});
+    const bool is_whole = word.code == kRound || word.code == kCohort;
+    const double code = word.code == kRound ? -1.0 : word.code == kCohort ? -2.0 : word.code;
+    words.insert(words.end(), {word.issued_ns, word.ended_ns, word.expected_ns, code});
     for (std::size_t s = 0; s < word.tenants.size(); ++s) {
-      const bool is_round = word.code == kRound;
       slots.insert(slots.end(), {static_cast<double>(n), static_cast<double>(word.tenants[s]),
-                                 is_round ? -1.0 : word.tasks[s], is_round ? 0.0 : word.begins[s],
-                                 is_round ? 0.0 : word.ends[s]});
+                                 is_whole ? -1.0 : word.tasks[s], is_whole ? 0.0 : word.begins[s],
+                                 is_whole ? 0.0 : word.ends[s]});
     }
   }
   Napi::Object object = Napi::Object::New(env);

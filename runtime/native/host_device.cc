@@ -128,6 +128,41 @@ class HostProgram : public LoadedProgram {
   double milliseconds_ = 0;
 };
 
+// Runs a chain when it is launched, on all threads: a second lane would have nothing to run on.
+class HostLane : public Lane {
+ public:
+  HostLane(ThreadPool& pool, const std::vector<CohortChain>& chains) : pool_(pool), chains_(chains) {
+    std::size_t most_rows = 0, most_blocks = 0;
+    for (const CohortChain& chain : chains) {
+      most_rows = std::max(most_rows, RowsOf(chain));
+      for (const CohortWord& word : chain) most_blocks = std::max(most_blocks, std::size_t{word.slots} * word.blocks);
+    }
+    rows_.resize(most_rows);
+    map_.resize(most_blocks);
+  }
+
+  SlotRow* Rows() override { return rows_.data(); }
+
+  void Launch(unsigned chain, bool) override {
+    WordLaunch launch = {};
+    launch.rows = rows_.data();
+    launch.block_slot = map_.data();
+    for (const CohortWord& word : chains_[chain]) {
+      for (unsigned slot = 0; slot < word.slots; ++slot) std::fill_n(map_.begin() + slot * word.blocks, word.blocks, slot);
+      pool_.Run(static_cast<HostCode*>(word.code)->runner, launch, word.slots * word.blocks);
+      launch.rows += word.slots;
+    }
+  }
+
+  bool Passed() override { return true; }
+
+ private:
+  ThreadPool& pool_;
+  const std::vector<CohortChain> chains_;
+  std::vector<SlotRow> rows_;
+  std::vector<unsigned> map_;  // of the word that runs
+};
+
 // A word is over when Issue returns, a copy when it has been made; so every mark has passed.
 class HostIssuer : public Issuer {
  public:
@@ -158,6 +193,11 @@ class HostIssuer : public Issuer {
   }
   void Download(const std::vector<StagedCopy>& copies, unsigned) override {
     for (const StagedCopy& copy : copies) std::memcpy(copy.staged, reinterpret_cast<const void*>(copy.address), copy.bytes);
+  }
+  std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains) override {
+    std::vector<std::unique_ptr<Lane>> lanes;
+    lanes.push_back(std::make_unique<HostLane>(pool_, chains));
+    return lanes;
   }
   bool Passed(unsigned) override { return true; }
   double Nanoseconds(unsigned mark, int) override { return nanoseconds_[mark]; }

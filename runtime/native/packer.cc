@@ -8,10 +8,6 @@ namespace wideword {
 
 namespace {
 
-// Physical blocks for each that runs at once. Below it every virtual block gets one of its own: the device deals them
-// out better than strides do. Beyond it starting them costs more than that gains.
-constexpr unsigned kBlocksAtOnce = 4;
-
 // Times are products and sums in floating point: what fits just so must not come out a block short.
 constexpr double kSlack = 1 + 1e-9;
 

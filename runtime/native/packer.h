@@ -11,6 +11,10 @@
 
 namespace wideword {
 
+// Physical blocks for each that runs at once. Below it every virtual block gets one of its own: the device deals them
+// out better than strides do. Beyond it starting them costs more than that gains.
+constexpr unsigned kBlocksAtOnce = 4;
+
 // What is left to run of one request's next task.
 struct ReadyTask {
   unsigned row = 0;

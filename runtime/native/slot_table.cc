@@ -9,13 +9,16 @@ namespace wideword {
 
 namespace {
 
-// Weights that are fetched ahead during one word, of all its slots together: a part of the L2 cache that leaves room for what
-// the word itself reads twice.
-constexpr std::size_t kMostAhead = std::size_t{16} << 20;
-// Fewer come soon enough by themselves: biases, scales of norms.
 constexpr std::size_t kLeastAhead = std::size_t{64} << 10;
 
 }  // namespace
+
+bool AreWorthFetching(const Weights& weights) { return weights.bytes >= kLeastAhead; }
+
+void FetchAhead(SlotRow& row, const Weights& weights, std::size_t most) {
+  row.ahead = weights.address;
+  row.ahead_bytes = static_cast<unsigned>(std::min(weights.bytes, most) / 16 * 16);
+}
 
 std::vector<unsigned> DealBlocks(unsigned total, const std::vector<unsigned>& weight,
                                  const std::vector<unsigned>& limit) {
@@ -87,26 +90,19 @@ SlotTable::SlotTable(const std::vector<WordSpec>& words) {
 // While a word computes, its blocks ask for the weights that come next of their tenants: memory is idle where a word is all waiting
 // and arithmetic (attention, norms, exchanges of sums), and would be the limit in the next one.
 void SlotTable::LookAhead(const std::vector<WordSpec>& words) {
-  struct Weights {
-    Address address = 0;
-    std::size_t bytes = 0;
-  };
   std::unordered_map<unsigned, Weights> next;  // by tenant
   for (std::size_t w = words.size(); w-- > 0;) {
     const std::vector<SlotSpec>& slots = words[w].slots;
     const std::size_t each = kMostAhead / slots.size();
     for (std::size_t i = 0; i < slots.size(); ++i) {
-      SlotRow& row = rows_[words_[w].first_row + i];
-      const Weights& weights = next[slots[i].tenant];
-      row.ahead = weights.address;
-      row.ahead_bytes = static_cast<unsigned>(std::min(weights.bytes, each) / 16 * 16);
+      FetchAhead(rows_[words_[w].first_row + i], next[slots[i].tenant], each);
     }
     for (const SlotSpec& slot : slots) {
       Weights largest;
       for (std::size_t i = 0; i < slot.operands.size(); ++i) {
         if ((slot.constants >> i & 1u) != 0 && slot.bytes[i] > largest.bytes) largest = {slot.operands[i], slot.bytes[i]};
       }
-      if (largest.bytes >= kLeastAhead) next[slot.tenant] = largest;
+      if (AreWorthFetching(largest)) next[slot.tenant] = largest;
     }
   }
 }

@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { jitLine } from '../../cli/bench/serve.ts';
+import { jitLine, sinceFree } from '../../cli/bench/serve.ts';
 import { convModel } from '../support/models.ts';
 import { checkWellFormed } from '../support/svg.ts';
 
@@ -42,15 +42,22 @@ describe('wideword bench serve', () => {
       device: { kind: 'host', target: 'host' },
     });
     for (const rate of ['captured', 'engine', 'words']) expect(report.saturated[rate]).toBeGreaterThan(0);
-    expect(report.solo.p50).toBeGreaterThan(0);
-    expect(report.solo.p99).toBeGreaterThanOrEqual(report.solo.p50);
+    const ordered = (l: { p50: number; p99: number }) => {
+      expect(l.p50).toBeGreaterThan(0);
+      expect(l.p99).toBeGreaterThanOrEqual(l.p50);
+    };
+    ordered(report.solo);
+    ordered(report.solo.words);
+    expect(report.cohorts.count).toBeGreaterThan(0);
+    expect(report.cohorts.requestsPerCohort).toBeGreaterThanOrEqual(1);
+    expect(report.cohortMicroseconds).toBe(null);
     expect(report.slotsPerWord).toBeGreaterThanOrEqual(1);
     expect(report.loads.map((l: { load: number }) => l.load)).toEqual([0.2, 0.5]);
     for (const l of report.loads) {
       expect(l.requestsPerSecond).toBeCloseTo(l.load * report.saturated.captured, 6);
       expect(l.requests).toBeGreaterThanOrEqual(100);
-      expect(l.p50).toBeGreaterThan(0);
-      expect(l.p99).toBeGreaterThanOrEqual(l.p50);
+      for (const some of [l, l.sinceFree, l.words]) ordered(some);
+      expect(l.sinceFree.p99).toBeLessThanOrEqual(l.p99);
     }
     for (const event of report.jit) expect(['compiled', 'brought']).toContain(event.kind);
     const svg = readFileSync(plot, 'utf8');
@@ -67,13 +74,32 @@ describe('wideword bench serve', () => {
     expect(stdout).toMatch(
       /^.*conv\.onnx: 2 tenants, fp32, host, 2 threads \(host\); outputs checked against /,
     );
-    expect(stdout).toMatch(/\none request alone: [\d.]+ [mµ]s \(p99 [\d.]+ [mµ]s\)\n/);
+    expect(stdout).toMatch(
+      /\none request alone: [\d.]+ [mµ]s \(p99 [\d.]+ [mµ]s\); word by word [\d.]+ [mµ]s \(p99 [\d.]+ [mµ]s\)\n/,
+    );
     expect(stdout).toMatch(/\nrounds of a captured program +[\d,.]+ +1\n/);
     expect(stdout).toMatch(/\nthe engine, word by word +[\d,.]+ +\d+\.\d\d\n/);
-    expect(stdout).toMatch(/\n30 % of captured +[\d,.]+ +[\d.]+ [mµ]s +[\d.]+ [mµ]s +[\d.]+×\n/);
-    expect(stdout).toMatch(/\n\d+\.\d\d slots a word\n$/);
+    expect(stdout).toMatch(
+      /\n30 % of captured +[\d,.]+( +[\d.]+ [mµ]s){2} +[\d.]+× +[\d.]+ [mµ]s +[\d.]+× +[\d.]+ [mµ]s\n/,
+    );
+    // With a bound there are none.
+    expect(stdout).toMatch(
+      /\nno cohorts: word by word, and rounds\n\d+\.\d\d slots a word where it goes word by word\n$/,
+    );
     expect(stdout).not.toContain('compiled');
   }, 60_000);
+
+  it.each(['specialised', 'auto'])('runs cohorts of the %s tier', (tier) => {
+    const { status, stdout } = serve('mlp:width=32', '--tenants', '3', '--tier', tier, '--load', '0.3');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/\n[1-3]\.\d\d requests a cohort at these loads\n/);
+  }, 60_000);
+
+  it('tells the wait for the tenant itself from the rest', () => {
+    const arrivals = { at: [0, 1, 2, 10, 11], tenant: [0, 1, 0, 0, 1] };
+    // Tenant 0: until 5, until 6 (free since 5), until 12; tenant 1: until 3, until 13.
+    expect(sinceFree(arrivals, Float64Array.from([5, 2, 4, 2, 2]))).toEqual([5, 2, 1, 2, 2]);
+  });
 
   it('prints no number of a run whose outputs are wrong, and fails', () => {
     const wrong = [file('conv.onnx'), '--shape', 'x=1,3,12,12', '--tenants', '1', '--tolerance', '0'];

@@ -21,6 +21,7 @@ class FakeHost {
   time = 0;
   #stats: NativeEngineStats = {
     ...{ words: 0, slots: 0, slices: 0, rounds: 0, requests: 0, issueNanoseconds: 0 },
+    ...{ cohorts: 0, cohortRequests: 0, cohortIssueNanoseconds: 0 },
     wishes: new Float64Array(),
     slotsOf: new Float64Array(),
     wordsOn: Float64Array.from([0, 0]),

@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadNative } from '../../runtime/native.ts';
+import { buildFakeDriver, type FakeDriver } from './fake_driver.ts';
 import { all, bytesOf, downloadFloats, root, slot, upload, whole } from './support.ts';
 
 const native = loadNative();
@@ -16,67 +16,14 @@ describe('openCuda', () => {
   });
 });
 
-/**
- * The CUDA path against a stand-in for the driver (fake_cuda/), which checks every handle, address and the order of
- * calls, and counts what is left at the end. In a process of its own, as a process opens the driver once.
- */
+/** See fake_driver.ts. */
 describe('the CUDA device on the fake driver', () => {
-  let folder: string;
+  let fake: FakeDriver;
   beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), 'wideword-cuda-'));
-    const source = join(root, 'test/native/fake_cuda/fake_cuda.cc');
-    const flags = ['-std=c++17', '-Wno-psabi', '-fvisibility=hidden', '-shared', '-fPIC', '-g', '-I', root];
-    execFileSync('g++', [...flags, '-o', join(folder, 'libfake.so'), source]);
-    execFileSync('g++', [...flags, '-DFAKE_CUDA_OLD', '-o', join(folder, 'libold.so'), source]);
+    fake = buildFakeDriver();
   });
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-  /** Runs the script; gives what it printed, and what the driver wrote in its log. */
-  function run(
-    script: string,
-    more: Readonly<Record<string, string>> = {},
-  ): { printed: string; log: string } {
-    const log = join(folder, `log-${Math.random().toString(36).slice(2)}`);
-    const file = `${log}.cjs`;
-    const prelude = `
-      const native = require(${JSON.stringify(join(root, 'build/Release/wideword.node'))});
-      const image = Buffer.from('.version 8.0 // the fake driver knows the entries');
-      const bytes = (array) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-      const whole = (buffer) => ({ buffer, offset: 0, bytes: buffer.bytes });
-      const print = (text) => console.log(text);
-      function failure(act) { try { act(); return 'no error'; } catch (error) { return error.message; } }
-      function upload(device, values) {
-        const buffer = device.allocate(values.length * 4);
-        device.write({ buffer, offset: 0, data: bytes(Float32Array.from(values)) });
-        return buffer;
-      }
-      function download(device, buffer) {
-        const array = new Float32Array(buffer.bytes / 4);
-        device.read({ buffer, offset: 0, data: bytes(array) });
-        return [...array].join();
-      }
-      function setUp(device, entry = 'add') {
-        const code = device.load(image, entry);
-        const tenants = [0, 1].map((tenant) => {
-          const [a, b, c] = [[1, 2, 3, 4], [10, 20, 30, 40], [0, 0, 0, 0]].map((values) =>
-            upload(device, values.map((value) => value * (tenant + 1))));
-          const operands = [a, b, c].map(whole);
-          return { a, b, c, slot: { tenant, body: 0, begin: 0, end: 4, blocks: 1 + tenant, operands, sizes: [4] } };
-        });
-        const word = { code, threads: 128, slots: tenants.map(({ slot }) => slot) };
-        return { tenants, code, word, program: device.createProgram([word, word]) };
-      }
-      (async () => {`;
-    writeFileSync(file, `${prelude}${script}})().catch((error) => { console.log('unexpected', error); });`);
-    const fake = { WIDEWORD_LIBCUDA: join(folder, 'libfake.so'), FAKE_CUDA_LOG: log };
-    const env = { ...process.env, ...fake, ...more };
-    const printed = execFileSync(process.execPath, ['--expose-gc', file], {
-      encoding: 'utf8',
-      env,
-      timeout: 60_000,
-    });
-    return { printed, log: existsSync(log) ? readFileSync(log, 'utf8') : '' };
-  }
+  afterAll(() => fake.remove());
+  const run: FakeDriver['run'] = (script, more) => fake.run(script, more);
 
   it('is found by probe and describes itself', () => {
     const { printed, log } = run(`
@@ -235,7 +182,7 @@ describe('the CUDA device on the fake driver', () => {
     WIDEWORD_LIBCUDA,
     ...more
   }: Record<string, string>) => {
-    const library = WIDEWORD_LIBCUDA ? { WIDEWORD_LIBCUDA: join(folder, WIDEWORD_LIBCUDA) } : {};
+    const library = WIDEWORD_LIBCUDA ? { WIDEWORD_LIBCUDA: join(fake.folder, WIDEWORD_LIBCUDA) } : {};
     const { printed, log } = run(`${adders}${twice}show(); device.close();`, { ...library, ...more });
     expect(printed).toBe('111,222,333,444 222,444,666,888 0,0,0,0\n');
     expect(log).toMatch(/^edges 0\(\) 1\(0\) 2\(0\) 3\(1,2\) 4\(3\)\n.* complaints 0\n$/);
@@ -432,7 +379,7 @@ describe('the CUDA device on the fake driver', () => {
   it('takes no cubin that is cut short anywhere', async ({ skip }) => {
     if (nvrtc.problem) skip(nvrtc.problem);
     const { image } = await native.compileCuda('extern "C" __global__ void f(int* p) { *p = 1; }', 'sm_90');
-    const file = join(folder, 'whole.cubin');
+    const file = join(fake.folder, 'whole.cubin');
     writeFileSync(file, image);
     const { printed } = run(`
       const device = native.openCuda(0);

@@ -4,10 +4,11 @@
 // launch), a node of a graph that touches what another one writes without an edge between them, or anything still alive when
 // the context goes is recorded as a complaint. Kernels wait for the words before them as emitted ones do, all but one ("hasty").
 // The addon opens it through WIDEWORD_LIBCUDA. Environment: FAKE_CUDA_FAIL=<function>:<n>:<error> makes that function's
-// n-th call (from 1) fail; FAKE_CUDA_KEEP_FAULT=1 keeps a
-// kernel's fault for the rest of the process, as driver 580 does, rather than until the context goes; FAKE_CUDA_MAJOR=<n> is the GPU's
-// compute capability (9); FAKE_CUDA_LOG=<file> receives the complaints, the edges of graphs that are built (~ before one of programmatic
-// dependent launch) and the priorities of their kernels if any has one, and the counts when the context goes. Built with FAKE_CUDA_OLD it has none of the entry points that a driver may lack.
+// n-th call (from 1) fail; FAKE_CUDA_ASKS=<n>,<n>,... makes the events that are recorded from then on (in a stream, not in a graph) say so
+// often that there is more to do, rather than once; FAKE_CUDA_KEEP_FAULT=1 keeps a kernel's fault for the rest of the process, as driver
+// 580 does, rather than until the context goes; FAKE_CUDA_MAJOR=<n> is the GPU's compute capability (9); FAKE_CUDA_LOG=<file> receives the
+// complaints, the edges of graphs that are built (~ before one of programmatic dependent launch) and the priorities of their kernels if any
+// has one, and the counts when the context goes. Built with FAKE_CUDA_OLD it has none of the entry points that a driver may lack.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +57,7 @@ struct Object {
   int node_count;
   int capturing;
   int is_built;        // GRAPH: node by node
-  int recorded, asked; // EVENT
+  int recorded, asks;  // EVENT; how often it has still to say that there is more to do
   int stream;          // STREAM: its number; EVENT: that of the stream it was recorded in
   unsigned long seen[kStreams];  // STREAM, EVENT: how much of each stream's work comes before what comes next
   Object* owner;  // FUNCTION: its module
@@ -199,9 +200,26 @@ static void launch(Object* stream) {
 }
 static void record(Object* event, const Object* stream) {
   event->recorded = 1;
-  event->asked = 0;
+  event->asks = 1;
   event->stream = stream->stream;
   memcpy(event->seen, stream->seen, sizeof event->seen);
+}
+
+// By the environment, how often the next event says that there is more to do; -1 if that is not said.
+static int plannedAsks() {
+  static char last[256];
+  static const char* at = NULL;
+  const char* plan = getenv("FAKE_CUDA_ASKS");
+  if (!plan) return -1;
+  if (strcmp(plan, last) != 0) {  // each new plan begins at its start
+    snprintf(last, sizeof last, "%s", plan);
+    at = last;
+  }
+  if (!*at) return -1;
+  char* end;
+  const int asks = (int)strtol(at, &end, 10);
+  at = *end == ',' ? end + 1 : end;
+  return asks;
 }
 
 API(cuInit, unsigned flags) { BEGIN("cuInit") return flags ? INVALID_VALUE : SUCCESS; }
@@ -340,8 +358,8 @@ API(cuEventQuery, Object* event) {
   NEEDS_CONTEXT("cuEventQuery")
   if (!known(event, EVENT)) return INVALID_HANDLE;
   if (!event->recorded) return SUCCESS;
-  if (!event->asked) {
-    event->asked = 1;
+  if (event->asks > 0) {
+    --event->asks;
     return NOT_READY;
   }
   for (int i = 0; i < kStreams; ++i) {
@@ -598,6 +616,12 @@ static int runNode(const Node* node, unsigned long long self) {
   }
   return SUCCESS;
 }
+API(cuGraphUpload, Object* executable, Object* stream) {
+  NEEDS_CONTEXT("cuGraphUpload")
+  int error = quiet(stream);
+  if (error) return error;
+  return known(executable, EXECUTABLE) ? SUCCESS : INVALID_HANDLE;
+}
 API(cuGraphLaunch, Object* executable, Object* stream) {
   NEEDS_CONTEXT("cuGraphLaunch")
   int error = quiet(stream);
@@ -641,6 +665,8 @@ API(cuEventRecordWithFlags, Object* event, Object* stream, unsigned flags) {
   if (!known(event, EVENT) || !known(stream, STREAM)) return INVALID_HANDLE;
   if (!stream->capturing && flags == 0) {
     record(event, stream);
+    const int asks = plannedAsks();
+    if (asks >= 0) event->asks = asks;
     return SUCCESS;
   }
   if (!stream->capturing || flags != 1) return INVALID_VALUE;

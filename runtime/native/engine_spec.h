@@ -1,0 +1,58 @@
+// What the issue engine serves: tenants with their tasks, the rows of these, and code.
+#ifndef WIDEWORD_ENGINE_SPEC_H
+#define WIDEWORD_ENGINE_SPEC_H
+
+#include <vector>
+
+#include "runtime/native/backend.h"
+#include "runtime/native/packer.h"
+
+namespace wideword {
+
+// A task as words of `from` slots of its group and more run it, up to the next variant's.
+struct EngineVariant {
+  unsigned from = 1;
+  unsigned kernel_class = 0;
+  unsigned blocks = 0;   // virtual
+  double block_ns = 0;   // that one is expected to take, before it has been measured
+  unsigned row = 0;      // of EngineSpec::rows
+};
+
+struct EngineTask {
+  unsigned group = 0;  // tasks of one group run in one word under the same variant; below EngineSpec::classes
+  std::vector<EngineVariant> variants;  // ascending, the first from 1
+};
+
+struct EnginePort {
+  Address address = 0;
+  std::size_t bytes = 0;
+};
+
+struct EngineTenant {
+  double weight = 1;
+  std::vector<EnginePort> inputs, outputs;
+  std::vector<EngineTask> tasks;
+};
+
+struct EngineCode {
+  LoadedCode* code = nullptr;
+  unsigned threads = 1;
+  unsigned shared_bytes = 0;
+  std::vector<int> body_of;  // by class; -1 if it has none
+  double factor = 1;         // how much longer blocks are expected to take on it than on the first code of their class
+};
+
+struct EngineSpec {
+  unsigned classes = 0;
+  std::vector<EngineTenant> tenants;
+  std::vector<SlotRow> rows;  // of each variant of each tenant's tasks
+  std::vector<EngineCode> codes;
+  LoadedProgram* captured = nullptr;  // of all tenants, if rounds may be run
+  bool lanes = false;                 // whether requests may run in cohorts (lanes.h); only where all weights are equal
+  PackLimits limits;
+  unsigned ahead = 2;  // words that wait on the device or run
+};
+
+}  // namespace wideword
+
+#endif
