@@ -149,6 +149,24 @@ describe('cohorts on the host', () => {
     );
   });
 
+  it('are not for chains that would take too much to capture', async () => {
+    const operands = [whole(device.allocate(4))];
+    const task = { class: 0, blocks: 1, blockNanoseconds: 1000, operands, sizes: [] };
+    const cohortsOf = async (count: number) => {
+      const tenant = { weight: 1, inputs: [], outputs: [], tasks: Array(count).fill(task) };
+      const engine = device.createEngine({
+        ...{ ...limits, classes: 1, tenants: [tenant] },
+        codes: [codeOf('nothing', [0])],
+      });
+      await engine.submit(0, [], []);
+      const { cohorts, words } = engine.stats();
+      engine.close();
+      return [cohorts, words];
+    };
+    expect(await cohortsOf(1 << 14)).toEqual([1, 0]);
+    expect(await cohortsOf((1 << 14) + 1)).toEqual([0, (1 << 14) + 1]);
+  });
+
   it('serve models without kernels, and nobody else', async () => {
     const empty = { weight: 1, inputs: [], outputs: [], tasks: [] };
     const alone = device.createEngine(specOf([empty]));
