@@ -69,6 +69,12 @@ const aboveZero = parser<number>((text) => {
   return n;
 });
 
+const lanes = parser<number>((text) => {
+  if (!/^(\d|1[0-6])$/.test(text))
+    throw new InputError(`expected a whole number from 0 to 16, got '${text}'`);
+  return Number(text);
+});
+
 /** Parts of something, above 0. */
 const parts = parser<number[]>((text) =>
   text.split(',').map((part) => {
@@ -337,6 +343,7 @@ benchCommand
     'how many times as long as its first request needs by itself a word may take (default: 4)',
     stretch,
   )
+  .option('--lanes <n>', 'cohorts of requests that run side by side, at most (default: 4)', lanes)
   .option(
     '--bound <ms>',
     'what no word may be planned to take longer than; then no cohorts (default: no bound)',

@@ -146,7 +146,14 @@ export class Device {
    */
   async serve(tenants: readonly TenantModel[], options: ServeOptions = {}): Promise<Engine> {
     const host = this.kind === 'host';
-    const { weights = {}, stretch = 4, boundMilliseconds = host ? 20 : 1, rounds = true, tier } = options;
+    const {
+      weights = {},
+      stretch = 4,
+      boundMilliseconds = host ? 20 : 1,
+      rounds = true,
+      lanes: most = 4,
+      tier,
+    } = options;
     const names = new Set(tenants.map((t) => t.name));
     for (const [name, weight] of Object.entries(weights)) {
       if (!names.has(name)) throw new RangeError(`a weight for '${name}', which is no tenant`);
@@ -156,19 +163,22 @@ export class Device {
     if (!(stretch >= 1)) throw new RangeError(`stretch must be at least 1, not ${stretch}`);
     if (!(boundMilliseconds > 0))
       throw new RangeError(`boundMilliseconds must be positive, not ${boundMilliseconds}`);
+    if (!(Number.isInteger(most) && most >= 0 && most <= 16))
+      throw new RangeError(`lanes must be a whole number from 0 to 16, not ${most}`);
     const program = await this.load(tenants, options);
     try {
       const blocks = this.#blockTable();
       const linked = program.plan.tenants;
       const weightOf = (name: string): number => weights[name] ?? 1;
       // A cohort gives each tenant as much as it asks for, and takes as long as it takes.
-      const lanes =
+      const mayHaveLanes =
         rounds &&
         options.boundMilliseconds === undefined &&
         tenants.every((t) => weightOf(t.name) === weightOf(tenants[0]!.name));
+      const lanes = mayHaveLanes ? most : 0;
       const words = singleWords(linked, tier === 'specialised' ? tier : 'generic');
       // Slots of a cohort's words are of equal sizes. A model from an artefact may have no such code; then the generic one serves.
-      if (lanes && tier === 'auto') {
+      if (lanes > 0 && tier === 'auto') {
         const has = (key: string) => (t: TenantModel) =>
           t.model.classOf(this.target, key) ?? t.model.codeOf(this.target, key);
         words.push(

@@ -27,6 +27,11 @@ export interface ServeOptions extends Omit<LoadOptions, 'words'> {
    * no bound is set, those of one model that are ready run as a cohort, one launch for all their kernels.
    */
   readonly rounds?: boolean;
+  /**
+   * Latency against throughput: how many cohorts run side by side, from 0 (word by word) to 16. With fewer of them requests wait longer until they begin, and
+   * cohorts are wider. Default 4; the host has one.
+   */
+  readonly lanes?: number;
   /** Default true: compile code for what is often ready together. */
   readonly jit?: boolean | JitOptions;
   readonly onJit?: (event: JitEvent) => void;

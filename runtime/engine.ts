@@ -23,8 +23,8 @@ export interface EngineOptions {
   readonly ahead: number;
   /** Whether rounds of the program's own words may be run where all tenants are there all the time. */
   readonly rounds: boolean;
-  /** Whether requests of tenants of one model may run in cohorts; see NativeEngineSpec. */
-  readonly lanes: boolean;
+  /** How many cohorts of requests of tenants of one model may run side by side; see NativeEngineSpec. */
+  readonly lanes: number;
   /** Milliseconds that a virtual block of a task is expected to take, and that a word takes besides. */
   readonly blockMilliseconds: (variant: Variant) => number;
   readonly launchMilliseconds: number;

@@ -145,10 +145,10 @@ export interface NativeEngineSpec {
   /** A program of all tenants (by their numbers here), whose rounds the engine may run where all of them have a request. */
   readonly program?: NativeProgram;
   /**
-   * Requests of tenants whose tasks have the same groups, classes and blocks run in cohorts, from the first task to the last, several
-   * side by side where the device can. Not where weights differ. Default false.
+   * Requests of tenants whose tasks have the same groups, classes and blocks run in cohorts, from the first task to the last, so many of them
+   * side by side (up to 16) where the device can. Not where weights differ. Default 0, no cohorts.
    */
-  readonly lanes?: boolean;
+  readonly lanes?: number;
   /** What no word is to be expected to take longer than; longer tasks are sliced. */
   readonly boundNanoseconds: number;
   /** How many times as long as its first request needs by itself a word may take, to serve others as well; at least 1. */

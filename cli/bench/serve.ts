@@ -28,6 +28,7 @@ export interface BenchServeOptions {
   readonly tier: TierChoice;
   readonly tuning: boolean;
   readonly stretch?: number;
+  readonly lanes?: number;
   readonly bound?: number;
   readonly jit: boolean;
   readonly seconds: number;
@@ -106,6 +107,7 @@ async function measure(
     tier,
     tuning,
     ...(options.stretch !== undefined && { stretch: options.stretch }),
+    ...(options.lanes !== undefined && { lanes: options.lanes }),
     ...(options.bound !== undefined && { boundMilliseconds: options.bound }),
   };
   const jit: JitEvent[] = [];

@@ -132,8 +132,8 @@ class Issuer {
   virtual void Upload(const std::vector<StagedCopy>& copies, unsigned mark) = 0;
   // Of what words issued so far leave behind.
   virtual void Download(const std::vector<StagedCopy>& copies, unsigned mark) = 0;
-  // As many lanes for these chains as the device has a use for. They go before the issuer does.
-  virtual std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains) = 0;
+  // So many lanes for these chains, or as many as the device has a use for. They go before the issuer does.
+  virtual std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains, unsigned most) = 0;
   virtual bool Passed(unsigned mark) = 0;
   // What the word or round of a passed mark took. `before` is the mark of the one before it, passed too, if the device
   // still had that when this one was issued, else -1; NaN where that leaves it open.

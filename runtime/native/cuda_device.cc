@@ -114,7 +114,7 @@ class CudaProgram : public LoadedProgram {
  private:
   // A graph in which each word waits for no more than it must: the start for nothing, words without a word before them for the
   // start, the end for all words that none waits for. Those of start and end are full edges, as events have no others; the end has
-  // nothing to wait for of other words, as no word ends before those that it waits for (AddOverlaps).
+  // nothing to wait for of other words, as no word ends before those that it waits for (AddOverlap).
   void BuildBranches(CudaGraph& to, const CudaTable* times = nullptr) {
     to.Build([&](CUgraph graph) {
       const CUgraphNode start = start_.AddTo(graph, {});
@@ -128,11 +128,11 @@ class CudaProgram : public LoadedProgram {
         }
         if (before.empty()) {
           nodes.push_back(AddWord(graph, {start}, i, times));
-        } else if (!context_.overlaps_branches) {
+        } else if (!context_.overlaps_branches || before.size() > 1) {
           nodes.push_back(AddWord(graph, before, i, times));
         } else {
           nodes.push_back(AddWord(graph, {}, i, times));
-          AddOverlaps(graph, before, nodes.back());
+          AddOverlap(graph, before.front(), nodes.back());
         }
       }
       std::vector<CUgraphNode> last;
@@ -174,19 +174,16 @@ class CudaProgram : public LoadedProgram {
     return node;
   }
 
-  // Edges of programmatic dependent launch: the word may begin once all blocks of all words before it have begun (and said so:
-  // let_next_word_begin), and waits for their ends by itself, as words of a chain do. No attribute of the node has to say so, too.
-  // Every block of every word, idle ones as well, waits before it ends. So a word's end is behind those of all it waits for, theirs
-  // behind those of the words before them, and so on: an edge to the last words of its tenants orders a word behind all of their
-  // words. Nor can words wait for each other's places: those that one waits for have theirs.
-  void AddOverlaps(CUgraph graph, const std::vector<CUgraphNode>& before, CUgraphNode node) {
+  // An edge of programmatic dependent launch: the word may begin once all blocks of the word before it have begun (and said so:
+  // let_next_word_begin), and waits for its end by itself, as words of a chain do. No attribute of the node has to say so, too. Every
+  // block of every word, idle ones as well, waits before it ends. So a word's end is behind that of the word it waits for, that behind
+  // the one before, and so on: an edge to the last word of its tenants orders a word behind all of their words. A word that waits for
+  // several has full edges: it could begin before all of them have places, and wait in the place that one of them needs; seen on an H100.
+  void AddOverlap(CUgraph graph, CUgraphNode before, CUgraphNode node) {
     CUgraphEdgeData overlap = {};
     overlap.from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC;
     overlap.type = CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC;
-    const std::vector<CUgraphNode> to(before.size(), node);
-    const std::vector<CUgraphEdgeData> edges(before.size(), overlap);
-    context_.Check(context_.cu.GraphAddDependencies(graph, before.data(), to.data(), edges.data(), before.size()),
-                   "ordering the words of a program");
+    context_.Check(context_.cu.GraphAddDependencies(graph, &before, &node, &overlap, 1), "ordering the words of a program");
   }
 
   CudaContext& context_;

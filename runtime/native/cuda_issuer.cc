@@ -73,8 +73,8 @@ class CudaIssuer : public Issuer {
     marks_[mark]->Record(down_.stream);
   }
 
-  std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains) override {
-    return MakeCudaLanes(context_, chains, [this](std::size_t bytes) { return Stage(bytes); });
+  std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains, unsigned most) override {
+    return MakeCudaLanes(context_, chains, most, [this](std::size_t bytes) { return Stage(bytes); });
   }
 
   bool Passed(unsigned mark) override { return marks_[mark]->HasPassed(); }

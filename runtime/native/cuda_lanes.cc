@@ -8,10 +8,6 @@ namespace wideword {
 
 namespace {
 
-// Cohorts side by side. More of them would start a late request no sooner, as it is the blocks that are short then; and with the streams
-// of words and copies they stay within the eight queues to the device that the driver has if nobody asks for more.
-constexpr unsigned kLanes = 4;
-
 // Of all chains' words, one after another: which slot each physical block serves. Never changes, so all lanes share it.
 class BlockMaps {
  public:
@@ -93,13 +89,13 @@ class CudaLane : public Lane {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Lane>> MakeCudaLanes(CudaContext& context, const std::vector<CohortChain>& chains,
+std::vector<std::unique_ptr<Lane>> MakeCudaLanes(CudaContext& context, const std::vector<CohortChain>& chains, unsigned count,
                                                  const std::function<std::uint8_t*(std::size_t)>& stage) {
   std::size_t most_rows = 0;
   for (const CohortChain& chain : chains) most_rows = std::max(most_rows, RowsOf(chain));
   const auto maps = std::make_shared<BlockMaps>(context, chains);
   std::vector<std::unique_ptr<Lane>> lanes;
-  for (unsigned i = 0; i < kLanes; ++i) {
+  for (unsigned i = 0; i < count; ++i) {
     lanes.push_back(std::make_unique<CudaLane>(context, chains, maps, most_rows, stage(most_rows * sizeof(SlotRow))));
   }
   return lanes;

@@ -11,7 +11,7 @@
 namespace wideword {
 
 // `stage` gives page-locked memory that outlives the lanes.
-std::vector<std::unique_ptr<Lane>> MakeCudaLanes(CudaContext& context, const std::vector<CohortChain>& chains,
+std::vector<std::unique_ptr<Lane>> MakeCudaLanes(CudaContext& context, const std::vector<CohortChain>& chains, unsigned count,
                                                  const std::function<std::uint8_t*(std::size_t)>& stage);
 
 }  // namespace wideword

@@ -51,7 +51,7 @@ Engine::Engine(Backend& backend, EngineSpec spec)
     // A round gives each tenant one request, whatever its share, and a cohort takes all that wait.
     if (tenant.weight != spec_.tenants.front().weight) {
       spec_.captured = nullptr;
-      spec_.lanes = false;
+      spec_.lanes = 0;
     }
     for (unsigned place = 0; place < kRequestsPerTenant; ++place) {
       Stage stage;
@@ -91,7 +91,7 @@ Engine::Engine(Backend& backend, EngineSpec spec)
   for (const EngineCode& code : codes) AddCode(code);
   first_codes_ = codes.size();
   stats_.slots_of.resize(spec_.classes, 0);
-  if (!spec_.lanes) return;
+  if (spec_.lanes == 0) return;
   lanes_ = std::make_unique<Lanes>(*issuer_, spec_);
   if (!lanes_->are_there()) lanes_ = nullptr;
 }

@@ -20,6 +20,8 @@ constexpr std::int64_t kMaxAhead = 16;
 constexpr std::size_t kMaxArrivals = std::size_t{1} << 22;
 // Of a second: no block, word or arrival takes or comes later than that.
 constexpr double kMaxNanoseconds = 1e15;
+// Streams beyond the device's queues would wait for one another.
+constexpr std::int64_t kMaxLanes = 16;
 // Slots that a word is taken to have where that is not known.
 constexpr std::size_t kUsualWidth = 8;
 
@@ -61,8 +63,7 @@ EngineSpec SpecReader::Read(Napi::Value value) {
   spec_.limits.launch_ns = number("launchNanoseconds", 0);
   spec_.limits.stretch = number("stretch", 1);
   const Napi::Value lanes = object.Get("lanes");
-  if (!lanes.IsUndefined() && !lanes.IsBoolean()) ThrowType(env, Where(where, "lanes"), "a boolean");
-  spec_.lanes = lanes.ToBoolean();
+  if (!lanes.IsUndefined()) spec_.lanes = static_cast<unsigned>(ReadInteger(lanes, Where(where, "lanes"), 0, kMaxLanes));
   spec_.ahead = static_cast<unsigned>(ReadInteger(object.Get("ahead"), Where(where, "ahead"), 1, kMaxAhead));
   const Where tenants_where(where, "tenants");
   const List tenants(object.Get("tenants"), tenants_where, kMaxTenants);

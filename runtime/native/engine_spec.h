@@ -48,7 +48,7 @@ struct EngineSpec {
   std::vector<SlotRow> rows;  // of each variant of each tenant's tasks
   std::vector<EngineCode> codes;
   LoadedProgram* captured = nullptr;  // of all tenants, if rounds may be run
-  bool lanes = false;                 // whether requests may run in cohorts (lanes.h); only where all weights are equal
+  unsigned lanes = 0;                 // cohorts of requests side by side, at most (lanes.h); only where all weights are equal
   PackLimits limits;
   unsigned ahead = 2;  // words that wait on the device or run
 };

@@ -194,7 +194,7 @@ class HostIssuer : public Issuer {
   void Download(const std::vector<StagedCopy>& copies, unsigned) override {
     for (const StagedCopy& copy : copies) std::memcpy(copy.staged, reinterpret_cast<const void*>(copy.address), copy.bytes);
   }
-  std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains) override {
+  std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains, unsigned) override {
     std::vector<std::unique_ptr<Lane>> lanes;
     lanes.push_back(std::make_unique<HostLane>(pool_, chains));
     return lanes;

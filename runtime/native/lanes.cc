@@ -49,7 +49,7 @@ Lanes::Lanes(Issuer& issuer, const EngineSpec& spec) : spec_(spec) {
     }
   }
   if (chains.empty()) return;
-  for (std::unique_ptr<Lane>& lane : issuer.MakeLanes(chains)) {
+  for (std::unique_ptr<Lane>& lane : issuer.MakeLanes(chains, spec.lanes)) {
     Cohort cohort;
     cohort.lane = std::move(lane);
     // Nothing grows once requests are served.

@@ -256,6 +256,7 @@ function suite(kind: 'host' | 'cuda'): void {
       { weights: { 'tenant 1': 2 } },
       { boundMilliseconds: 5 },
       { rounds: false },
+      { lanes: 0 },
     ];
     for (const options of off) {
       const engine = await device.serve(served.tenants, options);

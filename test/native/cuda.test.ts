@@ -149,8 +149,8 @@ describe('the CUDA device on the fake driver', () => {
     const everyone = '122,244,366,488 244,488,732,976 66,132,198,264';
     const results = [everyone, '0,0,0,0 244,488,732,976 0,0,0,0', '7', everyone];
     expect(printed.split('\n')).toEqual([...results, ...results, '2,1,1,2,2,1,1', everyone, '']);
-    // Node 0 is the start, node n word n - 1, node 8 the end. Words overlap with those they wait for (~), and with nothing else.
-    const edges = 'edges 0() 1(0) 2(~1) 3(~1) 4(0) 5(~2,~3) 6(~4) 7(~6) 8(5,7)\n';
+    // Node 0 is the start, node n word n - 1, node 8 the end. Words overlap with the one they wait for (~), and with nothing else.
+    const edges = 'edges 0() 1(0) 2(~1) 3(~1) 4(0) 5(2,3) 6(~4) 7(~6) 8(5,7)\n';
     expect(log).toBe(
       `${edges}${edges}contexts 1, allocations 20, modules 1, graphs 5, launches 7, complaints 0\n`,
     );

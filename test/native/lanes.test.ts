@@ -10,7 +10,7 @@ import {
 import { buildFakeDriver, type FakeDriver } from './fake_driver.ts';
 import { buildKernels, bytesOf, downloadInts, perBlock, upload, whole } from './support.ts';
 
-const limits = { boundNanoseconds: 1e15, stretch: 4, launchNanoseconds: 1000, ahead: 1, lanes: true };
+const limits = { boundNanoseconds: 1e15, stretch: 4, launchNanoseconds: 1000, ahead: 1, lanes: 1 };
 
 /** Whom each word, round or cohort served, and which of these it was. */
 function entriesOf({ words, slots }: NativeJournal) {
@@ -143,10 +143,9 @@ describe('cohorts on the host', () => {
     };
     expect(await cohortsOf(specOf(two))).toBe(0);
     expect(await cohortsOf(specOf(same))).toBeGreaterThan(0);
-    expect(await cohortsOf(specOf(same, { lanes: false }))).toBe(0);
-    expect(() => device.createEngine(specOf(same, { lanes: 1 as unknown as boolean }))).toThrow(
-      'engine.lanes must be a boolean',
-    );
+    expect(await cohortsOf(specOf(same, { lanes: 0 }))).toBe(0);
+    for (const lanes of [-1, 17, 1.5, true as unknown as number])
+      expect(() => device.createEngine(specOf(same, { lanes }))).toThrow('engine.lanes must be');
   });
 
   it('are not for chains that would take too much to capture', async () => {
@@ -255,7 +254,7 @@ describe('lanes on the fake driver', () => {
           { ...task, group: 1, wider: [{ ...task, class: 1, from: 3 }] }] };
       });
       const engine = device.createEngine({
-        ...{ classes: 2, boundNanoseconds: 1e15, stretch: 2, launchNanoseconds: 1000, ahead: 2, lanes: true },
+        ...{ classes: 2, boundNanoseconds: 1e15, stretch: 2, launchNanoseconds: 1000, ahead: 2, lanes: 4 },
         codes: [0, 1].map((n) => ({ code, threads: 128, sharedBytes: n * 100 * 1024, classes: [n], bodies: [0] })),
         tenants, ...more,
       });
