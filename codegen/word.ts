@@ -57,13 +57,13 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
   const main = [
     "// Each block finds its slot and strides over the slot's virtual blocks.",
     `extern "C" __global__ void __launch_bounds__(${threads}) ${entry}(WORD_LAUNCH launch) {`,
-    ...(overlaps ? ['  let_next_word_begin();'] : []),
+    ...(overlaps ? ['  if (launch.eager) let_next_word_begin();'] : []),
     '  const Share share = share_of(launch, blockIdx.x);',
     overlaps
       ? '  if (share.first >= share.end) return await_word_before();'
       : '  if (share.first >= share.end) return;',
     '  const SlotRow& row = launch.rows[share.row];',
-    ...(overlaps ? ['  fetch_ahead(row, share.place, share.step);'] : []),
+    ...(overlaps ? [`  fetch_ahead(row, share, threadIdx.x, ${threads});`] : []),
     '  note_begin(launch, share.row);',
     ...dispatch,
     '  note_end(launch);',

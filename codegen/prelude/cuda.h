@@ -4,7 +4,8 @@
 
 // A word may begin while the one before it ends (programmatic dependent launch, sm_90 and later). Every block of every word does both:
 // lets the next word's blocks come as soon as all of its own have a place, and waits for the end of the word before, and thus of all
-// before that, ere it reads or writes what any of them may write.
+// before that, ere it reads or writes what any of them may write. Where other words could use the places (lanes, branches) it waits first,
+// so that no more than one word of a chain holds places for nothing.
 __device__ inline void let_next_word_begin() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
@@ -14,17 +15,13 @@ __device__ inline void await_word_before() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+  let_next_word_begin();
 }
 
-// Asks for a slot's part of what its tenant reads next to be brought to the L2 cache, while the memory has little else to do: the slot's
-// `blocks` share it out in pieces. Nothing waits for it, and nothing is computed from it.
-__device__ inline void fetch_ahead(const SlotRow& row, unsigned place, unsigned blocks) {
+// Asks for memory to be brought to the L2 cache; address and bytes are multiples of 16. Nothing waits for it.
+__device__ inline void bring_near(unsigned long long address, unsigned bytes) {
 #if __CUDA_ARCH__ >= 900
-  const unsigned kPiece = 4096;
-  for (unsigned at = (threadIdx.x * blocks + place) * kPiece; at < row.ahead_bytes; at += blockDim.x * blocks * kPiece) {
-    const unsigned left = row.ahead_bytes - at;
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(row.ahead + at), "r"(left < kPiece ? left : kPiece) : "memory");
-  }
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(address), "r"(bytes) : "memory");
 #endif
 }
 

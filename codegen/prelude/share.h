@@ -20,6 +20,16 @@ __device__ inline Share share_of(const WordLaunch& launch, unsigned block) {
   return {slot.row, slot.body, slot.begin + place, next - slot.first_block, slot.end, place};
 }
 
+// Asks for what the slot's tenant reads next, while the memory has little else to do: in pieces, dealt out to the blocks, and theirs to
+// their threads. Nothing is computed from it.
+__device__ inline void fetch_ahead(const SlotRow& row, const Share& share, unsigned thread, unsigned threads) {
+  const unsigned long long piece = 4096, all = (unsigned long long)share.step * threads;
+  for (unsigned long long n = (unsigned long long)thread * share.step + share.place; n * piece < row.ahead_bytes; n += all) {
+    const unsigned long long left = row.ahead_bytes - n * piece;
+    bring_near(row.ahead + n * piece, (unsigned)(left < piece ? left : piece));
+  }
+}
+
 __device__ inline void note_begin(const WordLaunch& launch, unsigned row) {
   if (launch.times && threadIdx.x == 0) launch.times[blockIdx.x] = {nanoseconds(), 0, unit_index(), row};
 }

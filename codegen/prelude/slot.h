@@ -45,6 +45,7 @@ struct WordLaunch {
   const unsigned* block_slot;  // the row of each physical block; null if the slots stand below
   BlockTime* times;            // one a physical block; null if nobody asks
   unsigned slots, blocks;      // how many slots stand below, and how many physical blocks they have
+  unsigned eager;              // the next word's blocks may come before this one's have waited for the word before
   IssuedSlot slot[kMaxIssued];
 };
 

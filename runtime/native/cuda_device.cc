@@ -149,6 +149,7 @@ class CudaProgram : public LoadedProgram {
     WordLaunch launch = {};
     launch.rows = reinterpret_cast<const SlotRow*>(rows_.address() + word.first_row * sizeof(SlotRow));
     launch.block_slot = reinterpret_cast<const unsigned*>(map_.address() + word.first_map * sizeof(unsigned));
+    launch.eager = order_ == WordOrder::kChain;
     if (times) launch.times = reinterpret_cast<BlockTime*>(times->address() + word.first_map * sizeof(BlockTime));
     return launch;
   }
@@ -178,7 +179,7 @@ class CudaProgram : public LoadedProgram {
   // let_next_word_begin), and waits for its end by itself, as words of a chain do. No attribute of the node has to say so, too. Every
   // block of every word, idle ones as well, waits before it ends. So a word's end is behind that of the word it waits for, that behind
   // the one before, and so on: an edge to the last word of its tenants orders a word behind all of their words. A word that waits for
-  // several has full edges: it could begin before all of them have places, and wait in the place that one of them needs; seen on an H100.
+  // several has full edges: it might begin before all of them have places, and wait in the place that one of them needs.
   void AddOverlap(CUgraph graph, CUgraphNode before, CUgraphNode node) {
     CUgraphEdgeData overlap = {};
     overlap.from_port = CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC;
