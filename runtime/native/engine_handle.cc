@@ -22,8 +22,6 @@ constexpr std::size_t kMaxArrivals = std::size_t{1} << 22;
 constexpr double kMaxNanoseconds = 1e15;
 // Streams beyond the device's queues would wait for one another.
 constexpr std::int64_t kMaxLanes = 16;
-// Slots that a word is taken to have where that is not known.
-constexpr std::size_t kUsualWidth = 8;
 
 class SpecReader {
  public:
@@ -121,11 +119,11 @@ EngineTenant SpecReader::ReadTenant(Napi::Value value, const Where& where) {
   return tenant;
 }
 
-// As programs do (slot_table.h), where who shares a word is not known beforehand.
+// As programs do (slot_table.h). Who shares a word is not known beforehand: only a word of one slot heeds it.
 void SpecReader::LookAhead(const EngineTenant& tenant) {
   Weights next;
   for (auto task = tenant.tasks.rbegin(); task != tenant.tasks.rend(); ++task) {
-    for (const EngineVariant& variant : task->variants) FetchAhead(spec_.rows[variant.row], next, kMostAhead / kUsualWidth);
+    for (const EngineVariant& variant : task->variants) FetchAhead(spec_.rows[variant.row], next);
     const Weights& weights = weights_[task->variants.front().row];
     if (AreWorthFetching(weights)) next = weights;
   }

@@ -4,7 +4,6 @@
 #include <map>
 
 #include "runtime/native/packer.h"
-#include "runtime/native/slot_table.h"
 
 namespace wideword {
 
@@ -123,7 +122,7 @@ void Lanes::Bind(Cohort& cohort, const Chain& chain) const {
       } else {
         *row = SlotRow{};
       }
-      row->ahead_bytes = std::min<unsigned>(row->ahead_bytes, kMostAhead / chain.width);
+      if (chain.width > 1) row->ahead_bytes = 0;  // as in programs (slot_table.cc)
       row->first_block = slot * word.blocks;
       row->blocks = word.blocks;
       row->body = word.body;

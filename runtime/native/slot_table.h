@@ -16,14 +16,10 @@ struct Weights {
   std::size_t bytes = 0;
 };
 
-// Weights that are fetched ahead during one word, of all its slots together: a part of the L2 cache that leaves room for what
-// the word itself reads twice.
-constexpr std::size_t kMostAhead = std::size_t{16} << 20;
-
 // Whether these are worth it: fewer come soon enough by themselves, such as biases.
 bool AreWorthFetching(const Weights& weights);
 // The row's blocks ask for these, or for as many as they may.
-void FetchAhead(SlotRow& row, const Weights& weights, std::size_t most);
+void FetchAhead(SlotRow& row, const Weights& weights);
 
 class SlotTable {
  public:

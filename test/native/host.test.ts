@@ -219,31 +219,37 @@ describe('rounds on the host device', () => {
       expect(sizes).toEqual([-1, 7, 2 ** 31 - 1, -(2 ** 31), ...new Array(44).fill(0)]);
     }));
 
-  it('tells each block what weights its tenant reads next', () =>
+  it('tells the blocks of a word of one slot what weights the tenant reads next', () =>
     withHost(1, async (device) => {
       const dump = device.load(library.path, 'dump');
       const nothing = device.load(library.path, 'nothing');
       const mib = 2 ** 20;
-      const rows = [0, 1].map(() => device.allocate(512));
-      const weights = device.allocate(12 * mib);
+      const row = device.allocate(512);
+      const weights = device.allocate(24 * mib);
       const constant = (bytes: number, offset = 0) => ({ buffer: weights, offset, bytes, constant: true });
       const reading = (tenant: number, ...operands: NativeSlot['operands']) => slot({ tenant, operands });
-      const aheadIn = async (...later: readonly NativeWord[]): Promise<number[]> => {
-        const first = word(dump, ...rows.map((row, tenant) => slot({ tenant, operands: [whole(row)] })));
-        const program = device.createProgram([first, ...later]);
-        await program.run({ ...all, active: [0, 1] });
+      const aheadIn = async (
+        slots: readonly NativeSlot[],
+        ...later: readonly NativeWord[]
+      ): Promise<number> => {
+        const program = device.createProgram([word(dump, ...slots), ...later]);
+        const tenants = [...slots, ...later.flatMap((w) => w.slots)].map((s) => s.tenant);
+        await program.run({ ...all, active: [...new Set(tenants)].sort() });
         program.close();
-        // SlotRow: seven numbers, then the bytes; the address behind them tells of what is at an offset.
-        return rows.map((row) => new Uint32Array(downloadInts(device, row).buffer)[7]!);
+        return new Uint32Array(downloadInts(device, row).buffer)[7]!;
       };
-      // The largest weights of the next word that has some worth it, of the same tenant; all slots share what is fetched.
-      expect(
-        await aheadIn(
-          word(nothing, reading(0, constant(1024)), reading(1, constant(mib), constant(2 * mib, mib))),
-          word(nothing, reading(0, whole(weights), constant(mib + 8)), reading(1, constant(3 * mib))),
-        ),
-      ).toEqual([mib, 2 * mib]);
-      expect(await aheadIn(word(nothing, reading(0, constant(12 * mib))))).toEqual([8 * mib, 0]);
+      const alone = [reading(0, whole(row))];
+      const next = [
+        word(nothing, reading(0, constant(1024)), reading(1, constant(9 * mib))),
+        word(nothing, reading(0, whole(weights), constant(mib + 8), constant(2 * mib + 8, mib)), reading(1)),
+        word(nothing, reading(0, constant(3 * mib))),
+      ];
+      // The largest weights of the tenant's next word that has some worth it, in pieces of 16 bytes; no more than a part of the cache.
+      expect(await aheadIn(alone, ...next)).toBe(2 * mib);
+      expect(await aheadIn(alone, word(nothing, reading(1, constant(mib))))).toBe(0);
+      expect(await aheadIn(alone, word(nothing, reading(0, constant(24 * mib))))).toBe(16 * mib);
+      // Where others share the word memory has enough to do.
+      expect(await aheadIn([...alone, reading(1, whole(device.allocate(512)))], ...next)).toBe(0);
     }));
 
   it('copies writes in at the call and reads out at the end', () =>
