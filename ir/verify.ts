@@ -6,11 +6,12 @@
  *   3. operand types fit their operation, stored values their buffer, loads theirs, literals their type;
  *   4. a load's coordinates are proved inside its buffer, or the load has a pad; gathers have one;
  *   5. a store writes every element of its buffer exactly once (so no element is left as it was, none written twice);
- *   6. the schedule fits its skeleton and the target's limits (verify_schedule.ts); offsets fit 32 bits; operands fit a slot row.
+ *   6. the schedule fits its skeleton and the target's limits (verify_schedule.ts); operands fit a slot row;
+ *   7. emitted code computes coordinates, offsets and numbers of loops' steps in 32 bits, so each number on the way fits them.
  * Every broken law is reported, not only the first.
  */
 import { type Affine, formatAffine, type Index, intervalOf } from './affine.ts';
-import { provedInside, writesEachOnce } from './bounds.ts';
+import { fitsInt, mostInt, provedInside, rangeOnTheWay, writesEachOnce } from './bounds.ts';
 import {
   type Expr,
   type Kernel,
@@ -41,7 +42,7 @@ export function kernelProblems(kernel: Kernel, target?: Target): Problem[] {
   const problems: Problem[] = [];
   const say = collector(problems, `kernel @${kernel.name}`);
   verifyBuffers(kernel, say);
-  verifyLoops(kernel.domain, say);
+  verifyLoops(kernel, kernel.domain, say);
   const free = freeIndices();
   for (const s of kernel.stores) verifyStore(kernel, s, free, say);
   for (const b of new Set(kernel.outputs)) {
@@ -82,14 +83,30 @@ function verifyBuffers(kernel: Kernel, say: Say): void {
   }
 }
 
-function verifyLoops(over: readonly Index[], say: Say): void {
+/** Loops, one inside the other: skeletons count the steps of all of them together. */
+function verifyLoops(at: object, over: readonly Index[], say: Say): void {
   for (const i of over)
     if (!(Number.isInteger(i.extent) && i.extent >= 1)) say(i, `index ${i.name} has extent ${i.extent}`);
+  const steps = over.reduce((product, i) => product * i.extent, 1);
+  if (steps > mostInt)
+    say(
+      at,
+      `loops over ${over.map((i) => i.name).join(', ')} have ${steps} steps, which are counted in 32 bits`,
+    );
+}
+
+/** That emitted code computes an expression without a number that 32 bits do not hold; says so and gives false if it does not. */
+function computesInInt(at: object, what: string, a: Affine, say: Say): boolean {
+  const range = rangeOnTheWay(a);
+  if (fitsInt(range)) return true;
+  const numbers = `${what}, ${formatAffine(a)}, takes numbers of ${range.min}..${range.max}`;
+  say(at, `${numbers}, but offsets are computed in 32 bits`);
+  return false;
 }
 
 function verifyStore(kernel: Kernel, s: Store, free: (e: Expr) => ReadonlySet<Index>, say: Say): void {
   const { buffer, at, over, value } = s;
-  verifyLoops(over, say);
+  verifyLoops(s, over, say);
   const bound = new Set([...kernel.domain, ...over]);
   for (const i of free(value))
     if (!bound.has(i)) say(value, `index ${i.name} is not bound in the value of %${buffer.name}`);
@@ -102,6 +119,7 @@ function verifyStore(kernel: Kernel, s: Store, free: (e: Expr) => ReadonlySet<In
   }
   at.forEach((a, d) => {
     const extent = buffer.shape[d]!;
+    if (!computesInInt(s, `store %${buffer.name}: coordinate ${d}`, a, say)) return;
     if (!provedInside(a, extent)) say(s, `store %${buffer.name}: ${outside(a, d, extent)}`);
   });
   if (!writesEachOnce(kernel.domain, s))
@@ -143,6 +161,7 @@ function verifyExpr(e: Expr, say: Say): void {
       const { min, max } = intervalOf(e.value);
       if (min < dtypes.i32.min || max > dtypes.i32.max)
         say(e, `index ${formatAffine(e.value)} runs over ${min}..${max}, which is more than i32`);
+      else computesInInt(e, 'index', e.value, say);
       break;
     }
     case 'load':
@@ -176,6 +195,9 @@ function verifyLoad(e: Load, say: Say): void {
     if ('gather' in c && !['i32', 'i64'].includes(c.gather.dtype))
       say(e, `load %${buffer.name}: a gathered coordinate is ${c.gather.dtype}, not i32 or i64`);
   }
+  const computed = at.map(
+    (c, d) => 'gather' in c || computesInInt(e, `load %${buffer.name}: coordinate ${d}`, c.affine, say),
+  );
   if (pad !== undefined) {
     if (!isOf(e.dtype, pad)) say(e, `load %${buffer.name}: the pad ${pad} is no ${e.dtype}`);
     return;
@@ -183,7 +205,7 @@ function verifyLoad(e: Load, say: Say): void {
   at.forEach((c, d) => {
     const extent = buffer.shape[d]!;
     if ('gather' in c) say(e, `load %${buffer.name}: coordinate ${d} is gathered, but there is no pad`);
-    else if (!provedInside(c.affine, extent))
+    else if (computed[d] && !provedInside(c.affine, extent))
       say(e, `load %${buffer.name}: ${outside(c.affine, d, extent)}, without a pad`);
   });
 }
@@ -204,7 +226,7 @@ function verifyOp(e: Op, say: Say): void {
 }
 
 function verifyReduce(e: Reduce, say: Say): void {
-  verifyLoops(e.over, say);
+  verifyLoops(e, e.over, say);
   if (e.dtype !== e.body.dtype) say(e, `${e.combine} of ${e.body.dtype} does not give ${e.dtype}`);
   if (!takes(combiners[e.combine].op, e.dtype)) say(e, `${e.combine} of ${e.dtype}`);
 }

@@ -4,7 +4,7 @@
  *   2. every value has a type, and is an input, a constant, or made by one call;
  *   3. a call gives its kernel as many values as it has buffers, of their element types and counts;
  *   4. a value is made before it is read;
- *   5. an output's value is made by a call (unless it has no elements), and is no other output's;
+ *   5. an output's value is made by a call (unless it has no elements), and is no other output's; no two have one name;
  *   6. a constant's data is of its type.
  */
 import type { Buffer, Call } from './kernel.ts';
@@ -44,6 +44,7 @@ export function moduleProblems(module: Module, target?: Target): Problem[] {
     for (const value of call.outputs) make(value, call);
   }
   const taken = new Set<string>();
+  const names = new Set<string>();
   for (const output of module.outputs) {
     const { name, value } = output;
     const type = module.types.get(value);
@@ -52,6 +53,8 @@ export function moduleProblems(module: Module, target?: Target): Problem[] {
     else if (!made.has(value) && !isEmpty) say(output, `output "${name}" is "${value}", which nobody makes`);
     if (taken.has(value)) say(output, `output "${name}" is "${value}", which is another output as well`);
     taken.add(value);
+    if (names.has(name)) say(output, `two outputs are called "${name}"`);
+    names.add(name);
   }
   return problems;
 }

@@ -1,14 +1,14 @@
 /**
  * @file The program verifier. Its laws:
- *   1. tenants have names of their own; the target is known;
- *   2. every task's kernel, at the task's sizes, is sound (verify.ts) and is of the task's class, so that code made for another member
+ *   1. tenants have names of their own, and so have the inputs, and the outputs, of a model; the target is known;
+ *   2. every class that no task has is sound as it stands; every task's kernel, at the task's sizes, is sound (verify.ts) and is of the task's class, so that code made for another member
  *      of the class may run it; its variants compute the same, on the same values, under schedules that one kernel may have
  *      (verify_schedule.ts);
  *   3. a task has its class's operands and scratch in place and size, and as many blocks as its kernel; outputs and scratch lie in the
  *      arena;
  *   4. every place lies in its tenant's memory, aligned; every value has one place; constants do not overlap, nor does anything
  *      overlap an input or output of the model, or scratch that keeps its zeros;
- *   5. a word's slots are of its classes, in its tier; a slot has between one block and as many as there are to run;
+ *   5. a word has slots, and each of its classes once; its slots are of its classes, in its tier; a slot has between one block and as many as there are to run;
  *   6. each tenant's tasks run once, in order, every virtual block of one of their variants in one slot; a word that runs part of a task runs nothing else of
  *      the tenant that waits for it;
  *   7. every value is written before it is read, by an earlier word, and nobody has written over it since (so that no two live ranges
@@ -58,6 +58,7 @@ export function programProblems(program: Program): Problem[] {
       verifyTask(program, task, target, sayTask);
     });
   }
+  verifyOtherClasses(program, target, problems);
   // What refers to what is settled now; the order of things is looked at only where it is in order.
   if (problems.length === 0) verifyWords(program, problems);
   return problems;
@@ -70,6 +71,18 @@ function knownTarget(program: Program, say: Say): Target | undefined {
     say(program, (error as Error).message);
     return undefined;
   }
+}
+
+/** Words may hold classes that none of their slots runs. What tasks run is verified at their sizes. */
+function verifyOtherClasses(
+  { classes, tenants }: Program,
+  target: Target | undefined,
+  problems: Problem[],
+): void {
+  const tasks = [...new Set(tenants.map((t) => t.model))].flatMap((m) => m.tasks.flatMap(variantsOf));
+  const ofTasks = new Set(tasks.flatMap((v) => [v.classes.generic, v.classes.specialised]));
+  for (const c of classes.values())
+    if (!ofTasks.has(c.key)) problems.push(...kernelProblems(c.kernel, target));
 }
 
 /** The kernel of a variant of a task: its class's, at the task's sizes. */
@@ -170,6 +183,16 @@ function verifyMemory(model: CompiledModel, say: Say): void {
     else if (known.space !== place.space || known.offset !== place.offset || known.bytes !== place.bytes)
       say(place, `%${place.value} has two places`);
     places.set(place.value, place);
+  }
+  for (const [way, some] of [
+    ['inputs', model.inputs],
+    ['outputs', model.outputs],
+  ] as const) {
+    const names = new Set<string>();
+    for (const p of some) {
+      if (names.has(p.name)) say(p, `two ${way} are called "${p.name}"`);
+      names.add(p.name);
+    }
   }
   for (const p of ports) {
     const bytes = elementCount(p.shape) * dtypes[p.dtype].bytes;

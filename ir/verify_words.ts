@@ -34,6 +34,8 @@ export function verifyWords(program: Program, problems: Problem[]): void {
   });
   program.words.forEach((word, n) => {
     const say = collector(problems, `word @w${n}`);
+    if (word.slots.length === 0) say(word, 'it has no slots');
+    if (new Set(word.classes).size < word.classes.length) say(word, 'it has one class twice');
     for (const slot of word.slots) verifySlot(program, word, slot, say);
     verifyOrder(program, word, progress, say);
   });

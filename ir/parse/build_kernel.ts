@@ -246,6 +246,8 @@ class KernelBuilder {
 
   #number(literal: Literal, dtype: DType): number {
     if (!holds(dtype, literal)) this.reader.report(literal.span, `${literal.text} is no ${dtype}`);
+    else if (dtype === 'i64' && BigInt(literal.text) !== BigInt(literal.value))
+      this.reader.report(literal.span, `${literal.text} is not exact: numbers of kernels are doubles`);
     if (literal.bits !== undefined)
       this.reader.report(literal.span, 'a NaN of a kernel has no bits of its own');
     // What a float literal is rounded to is part of reading it, as in C.

@@ -35,6 +35,10 @@ class ProgramBuilder {
   readonly #named = new Map<string, KernelClass>();
   readonly #classes = new Map<string, KernelClass>();
   readonly #models = new Map<number, CompiledModel>();
+  /** Names of classes, and numbers of models, that something refers to. */
+  readonly #usedClasses = new Set<string>();
+  readonly #usedModels = new Set<number>();
+  readonly #wordNames = new Set<string>();
   readonly #tenants: Tenant[] = [];
   readonly #words: Word[] = [];
 
@@ -49,6 +53,7 @@ class ProgramBuilder {
     for (const item of ast.items) if (item.kind === 'model') this.#model(item);
     for (const item of ast.items) if (item.kind === 'tenant') this.#tenant(item);
     for (const item of ast.items) if (item.kind === 'word') this.#word(item);
+    for (const item of ast.items) this.#used(item);
     const program: Program = {
       target: this.target,
       classes: this.#classes,
@@ -57,6 +62,14 @@ class ProgramBuilder {
     };
     this.reader.spans.set(program, ast.target.span);
     return program;
+  }
+
+  /** What nothing refers to would be lost in the program. */
+  #used(item: ProgramItem): void {
+    if (item.kind === 'class' && this.#named.has(item.name.text) && !this.#usedClasses.has(item.name.text))
+      this.reader.report(item.name.span, `class @${item.name.text} is of no task and of no word`);
+    if (item.kind === 'model' && !this.#usedModels.has(item.number.value))
+      this.reader.report(item.number.span, `model ${item.number.value} has no tenant`);
   }
 
   #class({ name, tier, sizes, kernel: ast }: Item<'class'>): void {
@@ -71,12 +84,15 @@ class ProgramBuilder {
     const names = openSizeNames(made);
     if (sizes && (sizes.length !== names.length || sizes.some((s, n) => s.text !== names[n])))
       this.reader.report(name.span, `the open sizes of @${name.text} are (${names.join(', ')})`);
+    const same = [...this.#named].find(([n, c]) => n !== name.text && c.key === made.key);
+    if (same) this.reader.report(name.span, `class @${name.text} is the same code as @${same[0]}`);
     this.#named.set(name.text, made);
     this.#classes.set(made.key, made);
   }
 
   #known(name: Name): KernelClass | undefined {
     const found = this.#named.get(name.text);
+    this.#usedClasses.add(name.text);
     if (!found) this.reader.report(name.span, `the program has no class @${name.text}`);
     return found;
   }
@@ -104,8 +120,10 @@ class ProgramBuilder {
         weights.push(weight);
       }
     }
+    const used = new Set<string>();
     const place = (value: Name): Place => {
       const found = places.get(value.text);
+      used.add(value.text);
       if (!found) this.reader.report(value.span, `the model has no value %${value.text}`);
       return found ?? { value: value.text, space: 'arena', offset: 0, bytes: 0 };
     };
@@ -125,6 +143,9 @@ class ProgramBuilder {
         if (task) tasks.push(task);
       }
     }
+    for (const item of ast.items)
+      if (item.kind === 'value' && !used.has(item.name.text))
+        this.reader.report(item.name.span, `%${item.name.text} is of no task, input or output`);
     const model: CompiledModel = {
       name: name.text,
       target: this.target,
@@ -188,6 +209,7 @@ class ProgramBuilder {
 
   #tenant({ name, model }: Item<'tenant'>): void {
     const found = this.#models.get(model.value);
+    this.#usedModels.add(model.value);
     if (!found) return this.reader.report(model.span, `the program has no model ${model.value}`);
     const tenant: Tenant = { name: name.text, model: found };
     this.reader.spans.set(tenant, name.span);
@@ -195,6 +217,8 @@ class ProgramBuilder {
   }
 
   #word({ name, tier, classes: names, slots: asts }: Item<'word'>): void {
+    if (this.#wordNames.has(name.text)) this.reader.report(name.span, `there is another word @${name.text}`);
+    this.#wordNames.add(name.text);
     const classes = names.flatMap((n) => this.#known(n) ?? []);
     for (const [n, c] of classes.entries()) {
       if (c.tier !== tier.text)

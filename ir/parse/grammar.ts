@@ -3,6 +3,7 @@
  * kernel or item; what had an error in it gives undefined in place of a node, so that nothing is built from halves.
  */
 import { EmbeddedActionsParser, type IToken, type ParserMethod } from 'chevrotain';
+import { mostInt } from '../bounds.ts';
 import type {
   AffineAst,
   AtomAst,
@@ -19,7 +20,7 @@ import type {
   TypedName,
   ValueAst,
 } from './ast.ts';
-import type { Span } from './diagnostics.ts';
+import type { Diagnostic, Span } from './diagnostics.ts';
 import { messages } from './expected.ts';
 import { Extents, Float, Identifier, Integer, k, NanBits, p, Symbol_, Text, tokens, Value } from './lexer.ts';
 
@@ -54,6 +55,24 @@ export type Rule<T> = ParserMethod<[], T>;
 export class KernelGrammar extends EmbeddedActionsParser {
   constructor() {
     super(tokens, { recoveryEnabled: true, maxLookahead: 3, errorMessageProvider: messages });
+  }
+
+  /** Whole numbers that are not held as they are written; for whoever gives input to clear. */
+  readonly tooLarge: Diagnostic[] = [];
+
+  /** A whole number, or several with `x` between them. */
+  protected integers(token: Token, inCoordinate = false): number[] {
+    const values = textOf(token).split('x').map(Number);
+    const most = inCoordinate ? mostInt : Number.MAX_SAFE_INTEGER;
+    if (values.some((v) => v > most)) {
+      const why = inCoordinate ? 'coordinates are computed in 32 bits' : 'whole numbers are exact below 2^53';
+      this.tooLarge.push({ span: spanOf(token), message: `${textOf(token)} is too large: ${why}` });
+    }
+    return values;
+  }
+
+  protected integer(token: Token, inCoordinate = false): number {
+    return this.integers(token, inCoordinate)[0]!;
   }
 
   /** The node, or undefined if something in it was in error. */
@@ -129,7 +148,13 @@ export class KernelGrammar extends EmbeddedActionsParser {
 
   protected readonly count: Rule<Count> = this.RULE('count', () => {
     const token = this.CONSUME(Integer);
-    return { value: Number(token.image), span: spanOf(token) };
+    return { value: this.integer(token), span: spanOf(token) };
+  });
+
+  /** A divisor of a coordinate. */
+  protected readonly divisor: Rule<Count> = this.RULE('divisor', () => {
+    const token = this.CONSUME(Integer);
+    return { value: this.integer(token, true), span: spanOf(token) };
   });
 
   /** `(i: 4, j: 9)` */
@@ -296,7 +321,7 @@ export class KernelGrammar extends EmbeddedActionsParser {
     this.OR([
       {
         ALT: () => {
-          const coeff = Number(this.CONSUME(Integer).image);
+          const coeff = this.integer(this.CONSUME(Integer), true);
           const atom = this.OPTION(() => {
             this.CONSUME(p.Star);
             return this.SUBRULE(this.atom);
@@ -309,7 +334,7 @@ export class KernelGrammar extends EmbeddedActionsParser {
           const atom = this.SUBRULE2(this.atom);
           const coeff = this.OPTION2(() => {
             this.CONSUME2(p.Star);
-            return Number(this.CONSUME2(Integer).image);
+            return this.integer(this.CONSUME2(Integer), true);
           });
           return { coeff: coeff ?? 1, atom };
         },
@@ -328,7 +353,7 @@ export class KernelGrammar extends EmbeddedActionsParser {
             { ALT: () => this.CONSUME(k.floordiv).image as 'floordiv' },
             { ALT: () => this.CONSUME(k.mod).image as 'mod' },
           ]);
-          const by = this.SUBRULE(this.count);
+          const by = this.SUBRULE(this.divisor);
           this.CONSUME(p.RightParen);
           return { kind, arg, by };
         },
@@ -361,7 +386,7 @@ export class KernelGrammar extends EmbeddedActionsParser {
     this.MANY(() => {
       this.CONSUME(k.from);
       const from = this.CONSUME(Integer);
-      wider.push({ from: Number(textOf(from)), schedule: this.SUBRULE2(this.schedule) });
+      wider.push({ from: this.integer(from), schedule: this.SUBRULE2(this.schedule) });
     });
     return { schedule, wider };
   });
@@ -376,7 +401,7 @@ export class KernelGrammar extends EmbeddedActionsParser {
         const name = nameOf(this.CONSUME2(Identifier));
         this.CONSUME(p.Colon);
         const token = this.OR([{ ALT: () => this.CONSUME(Extents) }, { ALT: () => this.CONSUME(Integer) }]);
-        settings.push({ name, sizes: textOf(token).split('x').map(Number) });
+        settings.push({ name, sizes: this.integers(token) });
       },
     });
     this.CONSUME(p.RightParen);

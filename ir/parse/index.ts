@@ -23,13 +23,20 @@ export interface ParseResult {
   readonly spans: ReadonlyMap<object, Span>;
 }
 
-let grammar: Grammar | undefined;
+let made: Grammar | undefined;
+
+/** The grammar, about to read the tokens. */
+function grammarOf(tokens: IToken[]): Grammar {
+  made ??= new Grammar();
+  made.input = tokens;
+  made.tooLarge.length = 0;
+  return made;
+}
 
 /** Reads a text. Throws ParseError with every error found; `file` stands in messages. */
 export function parse(source: string, file = '<text>'): ParseResult {
   const { tokens, errors: lexical } = lexer.tokenize(source);
-  grammar ??= new Grammar();
-  grammar.input = tokens;
+  const grammar = grammarOf(tokens);
   const diagnostics: Misread[] = lexical.map(({ message, line, column, length }) => ({
     message,
     span: { line: line ?? 1, column: column ?? 1, length },
@@ -39,6 +46,7 @@ export function parse(source: string, file = '<text>'): ParseResult {
   try {
     const asts = grammar.file();
     diagnostics.push(...grammar.errors.map((e) => syntaxError(e, source)));
+    reader.diagnostics.push(...grammar.tooLarge);
     // Tokens that the lexer dropped would be missed in what is built.
     if (lexical.length === 0) for (const ast of asts ?? []) if (ast) push(items, build(ast, reader));
   } catch (error) {
@@ -127,10 +135,9 @@ export function parseProgram(source: string): Program {
 /** Reads schedules as `formatSchedules` prints them; undefined if the text is none. */
 export function parseSchedules(source: string): Schedules | undefined {
   const { tokens, errors } = lexer.tokenize(`schedule ${source}`);
-  grammar ??= new Grammar();
-  grammar.input = tokens;
+  const grammar = grammarOf(tokens);
   const ast = grammar.schedules();
-  if (errors.length + grammar.errors.length > 0) return undefined;
+  if (errors.length + grammar.errors.length + grammar.tooLarge.length > 0) return undefined;
   const reader = new Reader();
   const schedules = buildSchedules(ast, reader);
   return reader.diagnostics.length > 0 ? undefined : schedules;

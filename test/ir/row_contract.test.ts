@@ -7,7 +7,7 @@ import { virtualBlocks } from '../../ir/blocks.ts';
 import { provedInside } from '../../ir/bounds.ts';
 import { classOf, type KernelClass, memberOf, openSizeNames } from '../../ir/class.ts';
 import type { Kernel } from '../../ir/kernel.ts';
-import { parseSchedules } from '../../ir/parse/index.ts';
+import { parseKernel, parseSchedules } from '../../ir/parse/index.ts';
 import { breachOf, formatLaw, rowContract } from '../../ir/row_contract.ts';
 import { scratchBytes, scratchOf } from '../../ir/scratch.ts';
 import { hostTarget } from '../../ir/target.ts';
@@ -93,6 +93,37 @@ describe('row contracts', () => {
       expect(breachOf(contract, values, bytes.slice(0, -2))).toMatch(/4 operands, not 6/);
       expect(virtualBlocks(kernel)).toBe(4 * tiles);
     }
+  });
+
+  it('keep the arithmetic within 32 bits, at any size', () => {
+    const read = (coordinate: string, loops = ''): KernelClass =>
+      classOf(
+        parseKernel(`kernel @k(%x0: f32[64]) -> (%y0: f32[64])
+    parallel (i: 64) {
+  %1 = reduce sum f32 over (j: 9${loops}) {
+    %0 = load %x0[${coordinate}] pad 0.0 : f32
+    yield %0
+  }
+  store %y0[i] = %1
+} schedule map(threads: 32, per_thread: 1)`),
+        'generic',
+      );
+    const breach = (c: KernelClass, size: number, loop = 9): string | undefined => {
+      const sizes = openSizeNames(c).map((name) => (/i_size|dim/.test(name) ? size : loop));
+      return breachOf(rowContract(c), sizes, bytesOf(memberOf(c, sizes)));
+    };
+    // Greatest of all: 1000*(size - 1).
+    expect(breach(read('i*1000'), 2_147_484)).toBeUndefined();
+    expect(breach(read('i*1000'), 2_147_485)).toMatch(/coordinate 0 of %x0 is not computed in 32 bits/);
+    expect(breach(read('-i*1000'), 2_147_485)).toMatch(/not computed in 32 bits/);
+    // What is added is more than the sum; what a quotient is of, more than the quotient.
+    expect(breach(read('i*1000 - j*1000'), 2_147_485)).toMatch(/not computed in 32 bits/);
+    expect(breach(read('(i*1000 floordiv 1000)'), 2_147_484)).toBeUndefined();
+    expect(breach(read('(i*1000 floordiv 1000)'), 2_147_485)).toMatch(/not computed in 32 bits/);
+    expect(breach(read('(i*1000 mod 64)'), 2_147_485)).toMatch(/not computed in 32 bits/);
+    expect(breach(read('(-i*1000 floordiv 1000)'), 2_147_484)).toMatch(/not computed in 32 bits/);
+    expect(breach(read('i', ', k: 10'), 64, 46340)).toBeUndefined();
+    expect(breach(read('i', ', k: 10'), 64, 46341)).toMatch(/loops have 2147488281 steps/);
   });
 
   it('says what is wrong with a row', () => {
