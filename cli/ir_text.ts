@@ -1,6 +1,7 @@
 /**
  * @file Texts of the IR as the command reads them: from a file or standard input, checked, with every error at its place.
  */
+import { isUtf8 } from 'node:buffer';
 import { readFileSync } from 'node:fs';
 import { InputError } from '../compiler/errors.ts';
 import { readModelFile } from '../driver/model.ts';
@@ -24,10 +25,16 @@ export class TextError extends InputError {
   }
 }
 
-/** The text of a file; `-` is standard input. */
+/** The text of a file; `-` is standard input. Throws InputError for bytes that are no text: to the parser each would be an error. */
 export async function readText(path: string): Promise<string> {
-  if (path === '-') return readFileSync(0, 'utf8');
-  return Buffer.from(await readModelFile(path)).toString('utf8');
+  const bytes = path === '-' ? readFileSync(0) : Buffer.from(await readModelFile(path));
+  if (bytes.includes(0) || !isUtf8(bytes)) {
+    const hint = path.endsWith('.onnx') ? '; give an ONNX model to dump, or to run without --interpret' : '';
+    throw new InputError(
+      `${path === '-' ? '<stdin>' : path}: not a text: expected the IR, such as dump --stage kernel prints${hint}`,
+    );
+  }
+  return bytes.toString('utf8');
 }
 
 /** Reads and verifies a text. Throws TextError with every error of the parser, or else of the verifier. */

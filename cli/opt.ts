@@ -6,7 +6,7 @@ import { asRead, type Item, itemProblems, printItems } from '../ir/item.ts';
 import { type Target, targetOf } from '../ir/target.ts';
 import { type Pass, parsePasses, passes, runPass } from '../passes/index.ts';
 import { readItems, readText } from './ir_text.ts';
-import { exitCodes, formatMs, table } from './output.ts';
+import { exitCodes, Failure, formatMs, table } from './output.ts';
 
 export interface OptOptions {
   readonly pass: string;
@@ -72,5 +72,6 @@ export function optText(source: string, file: string, options: OptOptions, { out
 
 function verifyAfter(pass: string, items: readonly Item[], target: Target | undefined): void {
   const problems = items.flatMap((item) => itemProblems(item, target)).map((p) => p.text);
-  if (problems.length > 0) throw new Error(`the verifier refuses what ${pass} made:\n${problems.join('\n')}`);
+  if (problems.length > 0)
+    throw new Failure(`the verifier refuses what ${pass} made:\n${problems.join('\n')}`);
 }

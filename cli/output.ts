@@ -6,12 +6,13 @@ import cliProgress from 'cli-progress';
 import { CommanderError } from 'commander';
 import { InputError } from '../compiler/errors.ts';
 import type { Progress } from '../driver/code.ts';
-
-export { median } from '../runtime/turns.ts';
-
+import { TargetError } from '../ir/target.ts';
+import { PassError } from '../passes/index.ts';
 import { CacheError } from '../runtime/cache.ts';
 import { RequestError } from '../runtime/tenants.ts';
 import { MissingToolchain } from '../runtime/toolchain.ts';
+
+export { median } from '../runtime/turns.ts';
 
 /** Exit codes: the input or its use was at fault; or the work itself failed. */
 export const exitCodes = { ok: 0, failure: 1, badUse: 2 } as const;
@@ -72,14 +73,28 @@ export function formatMs(ms: number): string {
   return `${ms < 999.5 ? ms.toPrecision(3) : ms.toFixed(0)} ms`;
 }
 
+/** Work that failed for the reasons that the message gives, a line each. */
+export class Failure extends Error {
+  override readonly name = 'Failure';
+}
+
+const badUses = [InputError, RequestError, PassError, TargetError];
+const failures = [Failure, MissingToolchain, CacheError];
+
+const isStackOverflow = (e: Error): boolean =>
+  e instanceof RangeError && e.message === 'Maximum call stack size exceeded';
+const tooDeep =
+  'a kernel is nested too deeply: too many of its operations need one another, in one long chain';
+
 /** Prints an error as one clear line (each refused node on its own), with the stack if asked, and gives the exit code. */
 export function reportError(error: unknown, verbose: boolean): number {
   // Commander has already printed its own message, and help is no error.
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.badUse;
   const e = error instanceof Error ? error : new Error(String(error));
-  const isBadUse = e instanceof InputError || e instanceof RequestError || e instanceof RangeError;
-  const isExpected = isBadUse || e instanceof MissingToolchain || e instanceof CacheError;
-  const [first, ...rest] = e.message.split('\n');
+  // Not every RangeError: the engine throws its own, for a full stack and for lengths that no array has.
+  const isBadUse = badUses.some((kind) => e instanceof kind);
+  const isExpected = isBadUse || failures.some((kind) => e instanceof kind) || isStackOverflow(e);
+  const [first, ...rest] = (isStackOverflow(e) ? tooDeep : e.message).split('\n');
   const hint = isExpected || verbose ? '' : ' (--verbose shows where)';
   console.error(`wideword: ${first}${hint}`);
   for (const line of isExpected || verbose ? rest : []) console.error(`          ${line}`);

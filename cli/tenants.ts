@@ -7,6 +7,7 @@ import { readModel } from '../compiler/onnx/reader.ts';
 import { isArtefact, parseArtefact } from '../driver/artefact.ts';
 import type { TenantModel } from '../driver/code.ts';
 import { compileModel, type Precision, readModelFile } from '../driver/model.ts';
+import { numbered } from '../ir/names.ts';
 import type { TierChoice } from '../passes/coalesce.ts';
 import { readTestData, type TestData } from './test_data.ts';
 
@@ -105,18 +106,6 @@ export async function readTenants(specs: readonly string[], options: TenantOptio
     }
   }
   refuseUnused(unused);
-  return { tenants: numbered(unnamed), ...(tier && { tier }) };
-}
-
-/** Names that occur once stay; others get #1, #2, … */
-function numbered(tenants: readonly CliTenant[]): CliTenant[] {
-  const total = new Map<string, number>();
-  for (const { name } of tenants) total.set(name, (total.get(name) ?? 0) + 1);
-  const seen = new Map<string, number>();
-  return tenants.map((t) => {
-    if (total.get(t.name) === 1) return t;
-    const n = (seen.get(t.name) ?? 0) + 1;
-    seen.set(t.name, n);
-    return { ...t, name: `${t.name}#${n}` };
-  });
+  const names = numbered(unnamed.map((t) => t.name));
+  return { tenants: unnamed.map((t, n) => ({ ...t, name: names[n]! })), ...(tier && { tier }) };
 }

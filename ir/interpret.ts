@@ -6,7 +6,7 @@
  */
 import { type Affine, type Index, isQuotient } from './affine.ts';
 import { blockOf } from './blocks.ts';
-import type { Buffer, Expr, Kernel, Load } from './kernel.ts';
+import type { Buffer, Cast, Expr, Kernel, Load } from './kernel.ts';
 import { combiners, opInfo } from './ops.ts';
 import type { BlockRange } from './program.ts';
 import { castValue, makeTensor, reader, roundTo, type Tensor, writer } from './tensor.ts';
@@ -21,6 +21,8 @@ type Thunk = () => number;
  */
 export type Noise = (value: number, dtype: DType) => number;
 
+export type Roundings = 'all' | 'stored';
+
 export interface InterpretOptions {
   /** Where results go, one for each of `kernel.outputs`; new tensors by default. They may share memory with inputs. */
   readonly outputs?: readonly Tensor[];
@@ -28,8 +30,11 @@ export interface InterpretOptions {
   readonly blocks?: BlockRange;
   /** Disturbs what devices need not agree on: shows how far results depend on it. */
   readonly noise?: Noise | undefined;
-  /** Disturbs what is rounded to 16 bits as well: shows how far results depend on roundings that a pass may take away. */
-  readonly disturbRoundings?: boolean;
+  /**
+   * Disturbs what is rounded to 16 bits as well, where that changes it: shows how far results depend on roundings that a pass may take
+   * away. `stored`: only as a kernel stores it.
+   */
+  readonly disturbRoundings?: Roundings | undefined;
 }
 
 /**
@@ -82,6 +87,7 @@ class Machine {
   readonly #compiled = new Map<Expr, Thunk>();
   readonly #parents = new Map<Expr, number>();
   readonly #free = freeIndices();
+  readonly #stored: ReadonlySet<Expr>;
 
   constructor(
     tensors: ReadonlyMap<Buffer, Tensor>,
@@ -95,6 +101,7 @@ class Machine {
       if (n === 1) childrenOf(e).forEach(count);
     };
     for (const s of kernel.stores) count(s.value);
+    this.#stored = new Set(kernel.stores.map((s) => s.value));
   }
 
   #cell(i: Index): { value: number } {
@@ -161,7 +168,7 @@ class Machine {
   }
 
   #disturbed(e: Expr, thunk: Thunk): Thunk {
-    const { noise, disturbRoundings } = this.disturbance;
+    const { noise } = this.disturbance;
     if (!noise || (e.kind !== 'op' && e.kind !== 'cast')) return thunk;
     const { dtype } = e;
     if (dtype === 'i64') {
@@ -171,14 +178,28 @@ class Machine {
       };
     }
     if (dtypes[dtype].kind !== 'float') return thunk;
-    const inexact =
-      e.kind === 'cast' ? disturbRoundings && dtypes[dtype].bytes === 2 : opInfo(e.op).approximate;
-    if (inexact) return () => roundTo(dtype, noise(thunk(), dtype));
-    if (e.kind === 'cast' || (e.op !== 'max' && e.op !== 'min')) return thunk;
+    if (e.kind === 'cast') {
+      if (!this.#isOpen(e)) return thunk;
+      const arg = this.compile(e.arg);
+      return () => {
+        const exact = arg();
+        const value = castValue(exact, e.arg.dtype, dtype);
+        return value === exact ? value : roundTo(dtype, noise(value, dtype));
+      };
+    }
+    if (opInfo(e.op).approximate) return () => roundTo(dtype, noise(thunk(), dtype));
+    if (e.op !== 'max' && e.op !== 'min') return thunk;
     return () => {
       const value = thunk();
       return value === 0 && noise(1, dtype) < 1 ? -value : value;
     };
+  }
+
+  /** Whether a cast is a rounding to disturb. */
+  #isOpen(e: Cast): boolean {
+    const { disturbRoundings } = this.disturbance;
+    if (disturbRoundings === undefined || dtypes[e.dtype].bytes !== 2) return false;
+    return disturbRoundings === 'all' || this.#stored.has(e);
   }
 
   #build(e: Expr): Thunk {

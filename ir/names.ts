@@ -72,6 +72,22 @@ export const symbol = (sigil: '@' | '%', name: string): string =>
 export const word = (name: string): string =>
   bareWord.test(name) && !reserved.has(name) ? name : quote(name);
 
+/** Names that occur once stay; others get #1, #2, …, but for those that something else is called. */
+export function numbered(names: readonly string[]): string[] {
+  const total = new Map<string, number>();
+  for (const name of names) total.set(name, (total.get(name) ?? 0) + 1);
+  const taken = new Set(names.filter((name) => total.get(name) === 1));
+  const last = new Map<string, number>();
+  return names.map((name) => {
+    if (total.get(name) === 1) return name;
+    let n = (last.get(name) ?? 0) + 1;
+    while (taken.has(`${name}#${n}`)) n++;
+    last.set(name, n);
+    taken.add(`${name}#${n}`);
+    return `${name}#${n}`;
+  });
+}
+
 /** Gives each thing a name of its own: as it is called, with a number where another had the name before. */
 export function uniqueNames<T extends object>(nameOf: (thing: T) => string): (thing: T) => string {
   const names = new Map<T, string>();

@@ -88,12 +88,17 @@ export const mostSharedBytes = Math.max(...[...generations.values()].map(askable
 /** The CUDA targets that `wideword compile` offers. Others of the form `sm_NN` work too, where NVRTC knows them. */
 export const cudaTargets = ['sm_80', 'sm_86', 'sm_89', 'sm_90'] as const;
 
-/** The target of a name; throws RangeError for a name that is none. */
+/** A name that is no target's. */
+export class TargetError extends RangeError {
+  override readonly name = 'TargetError';
+}
+
+/** The target of a name; throws TargetError for a name that is none. */
 export function targetOf(name: string): Target {
   if (name === 'host') return hostTarget;
   const version = /^sm_(\d+)a?$/.exec(name)?.[1];
   if (version === undefined || Number(version) < 80) {
-    throw new RangeError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
+    throw new TargetError(`unknown target '${name}': expected host or ${cudaTargets.join(', ')}`);
   }
   const g = generations.get(Number(version)) ?? unknown;
   return {

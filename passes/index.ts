@@ -4,6 +4,7 @@
 import type { Item } from '../ir/item.ts';
 import type { Kernel } from '../ir/kernel.ts';
 import type { Module } from '../ir/module.ts';
+import { numbered } from '../ir/names.ts';
 import type { Program } from '../ir/program.ts';
 import { type Target, targetOf } from '../ir/target.ts';
 import { orderChannels } from './channel_order.ts';
@@ -175,14 +176,8 @@ function countOf(pass: string, text: string | undefined): number {
 
 /** Tenants by their modules' names, with a number where two are called the same. */
 function named(modules: readonly Module[]): { readonly name: string; readonly module: Module }[] {
-  const total = new Map<string, number>();
-  for (const { name } of modules) total.set(name, (total.get(name) ?? 0) + 1);
-  const seen = new Map<string, number>();
-  return modules.map((module) => {
-    const n = (seen.get(module.name) ?? 0) + 1;
-    seen.set(module.name, n);
-    return { module, name: total.get(module.name) === 1 ? module.name : `${module.name}#${n}` };
-  });
+  const names = numbered(modules.map((m) => m.name));
+  return modules.map((module, n) => ({ module, name: names[n]! }));
 }
 
 /** One step of a pipeline: a pass and its argument. */

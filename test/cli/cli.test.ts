@@ -289,6 +289,55 @@ describe('texts of the IR', () => {
   });
 });
 
+describe('texts that cannot be used', () => {
+  it('modules of one name become tenants of different names', () => {
+    const module = (name: string): string => `module "${name}" {
+  input "x": f32[8]
+  output "y" = "y": f32[8]
+  kernel @k(%x0: f32[8]) -> (%y0: f32[8]) parallel (i: 8) {
+    %0 = load %x0[i] : f32
+    store %y0[i] = %0
+  }
+  call ("x") -> ("y": f32[8])
+}
+`;
+    writeFileSync(file('three.ir'), ['m', 'm', 'm#1'].map(module).join('\n'));
+    const { status, stdout, stderr } = wideword('opt', file('three.ir'), '--pass', 'plan-memory');
+    expect(stderr).toBe('');
+    expect([...stdout.matchAll(/tenant "(.*)" =/g)].map((m) => m[1])).toEqual(['m#2', 'm#3', 'm#1']);
+    expect(status).toBe(0);
+  });
+
+  it('bytes that are no text are refused at once', () => {
+    writeFileSync(file('latin.ir'), Buffer.from('; caf\xe9\n', 'latin1'));
+    for (const command of [['opt'], ['run', '--interpret']]) {
+      const model = wideword(...command, file('conv.onnx'));
+      expect(model.stderr).toMatch(
+        /^wideword: .*conv\.onnx: not a text: expected the IR.*; give an ONNX .*\n$/,
+      );
+      expect(model.status).toBe(2);
+      const latin = wideword(...command, file('latin.ir'));
+      expect(latin.stderr).toMatch(/^wideword: .*latin\.ir: not a text: expected the IR[^;]*\n$/);
+      expect(latin.status).toBe(2);
+    }
+  });
+
+  it('a chain of operations that is too long for the stack fails in one line', () => {
+    const adds = Array.from({ length: 20_000 }, (_, n) => `  %${n + 1} = add %${n}, %0 : f32\n`).join('');
+    const text = `kernel @k(%x0: f32[8]) -> (%y0: f32[8]) parallel (i: 8) {
+  %0 = load %x0[i] : f32
+${adds}  store %y0[i] = %20000
+}
+`;
+    writeFileSync(file('long.ir'), text);
+    for (const command of [['opt'], ['run', '--interpret']]) {
+      const { status, stderr } = wideword(...command, file('long.ir'));
+      expect(stderr).toMatch(/^wideword: a kernel is nested too deeply: .*\n$/);
+      expect(status).toBe(1);
+    }
+  });
+});
+
 it('wideword doctor names what is there and what is missing', () => {
   const { stdout } = wideword('doctor');
   for (const line of [/Node +v\d/, /native addon +loads/, /C\+\+ compiler/, /GPU/, /NVRTC/, /cache/])

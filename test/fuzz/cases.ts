@@ -2,7 +2,7 @@
  * @file What is fuzzed: random graphs and random kernels, for some tenants, through the passes that make words.
  */
 import fc from 'fast-check';
-import { SourceModel } from '../../driver/model.ts';
+import { SourceModel, targetPasses } from '../../driver/model.ts';
 import { linkWithKernels } from '../../driver/plan.ts';
 import { type Item, itemProblems } from '../../ir/item.ts';
 import type { Module } from '../../ir/module.ts';
@@ -66,6 +66,12 @@ export function programOf(c: Case, target: string): Program {
   if (problems.length > 0 || item.kind !== 'program')
     throw new Error(`the verifier refuses the program:\n${textsOf(problems).join('\n')}`);
   return item.program;
+}
+
+/** The passes of a case's program, as in a pipeline of `wideword opt`. */
+export function passesOf({ graph, tier, passes }: Case): string {
+  const ofModel = graph ? [...new SourceModel(graph.lowered, graph.precision).passes, ...targetPasses] : [];
+  return [...ofModel, 'schedule', 'plan-memory', `coalesce=${tier}`, ...(passes ? [passes] : [])].join(',');
 }
 
 function fromGraph({ tenants, tier }: Case, { lowered, precision }: GraphCase, target: string): Program {

@@ -4,7 +4,7 @@
  * into another class (a NaN, another integer), says nothing and is left open.
  */
 
-import type { Noise } from '../../ir/interpret.ts';
+import type { Noise, Roundings } from '../../ir/interpret.ts';
 import { interpretModule } from '../../ir/interpret_module.ts';
 import type { Module } from '../../ir/module.ts';
 import { reader, type Tensor } from '../../ir/tensor.ts';
@@ -13,7 +13,7 @@ import { generator } from '../support/random.ts';
 
 type Tensors = ReadonlyMap<string, Tensor>;
 
-/** How far a device may be off in one step, as a part of the value: some units in the last place. */
+/** How far a device may be off in one step, as a part of the value (or of the least normal number): some units in the last place. */
 const step: { readonly [T in DType]?: number } = { f32: 2 ** -20, f16: 2 ** -10, bf16: 2 ** -7 };
 /** An element that noise moves by more than this part of itself is left open. */
 const mostSpread = 0.05;
@@ -25,9 +25,9 @@ function noises(count: number): Noise[] {
     const direction = n === 0 ? () => 1 : n === 1 ? () => -1 : () => next() * 2 - 1;
     return (value, dtype) => {
       const size = step[dtype];
-      return size === undefined
-        ? value + Math.floor(direction() * 2 ** 20)
-        : value * (1 + size * direction());
+      if (size === undefined) return value + Math.floor(direction() * 2 ** 20);
+      const least = leastNormal(dtype);
+      return Math.abs(value) < least ? value + least * size * direction() : value * (1 + size * direction());
     };
   });
 }
@@ -48,8 +48,8 @@ export class Expectation {
   constructor(
     private readonly module: Module,
     private readonly inputs: Tensors,
-    /** The device may leave out roundings to 16 bits that the module has. */
-    private readonly disturbRoundings = false,
+    /** Roundings to 16 bits that the module has and the device may leave out. */
+    private readonly disturbRoundings?: Roundings,
   ) {
     this.#plain = interpretModule(module, inputs);
     this.#noisy = this.#disturb(6);
@@ -101,6 +101,9 @@ export class Expectation {
 }
 
 const same = (a: number, b: number): boolean => a === b || (Number.isNaN(a) && Number.isNaN(b));
+
+/** Of f16, where small values lose whole digits; other types hold smaller ones than matter. */
+const leastNormal = (dtype: DType): number => (dtype === 'f16' ? 2 ** -14 : 0);
 
 /** Results below the least normal number of a type have fewer digits. */
 const tiny = (dtype: DType): number =>

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { printItems } from '../../ir/item.ts';
 import { emulatedWay, type Way, wayKinds } from '../support/ways.ts';
+import { passesOf } from './cases.ts';
 import { type Finding, runCases, shrink, type Tally } from './run.ts';
 
 const positive = (text: string): number => {
@@ -130,11 +131,12 @@ const sum = (a: Tally | undefined, b: Tally): Tally => ({
 /** Shrinks what was found, and writes it down. */
 async function report(way: Way, { seed, message }: Finding, out: string): Promise<void> {
   const small = await shrink(way, seed, secondsToShrink);
-  const { module, tenants, tier, passes, graph } = small.smallest;
+  const { module, tenants, graph } = small.smallest;
   const comments = [
     `found by: npm run fuzz -- --seed ${seed} --cases 1`,
     `way: ${way.name}`,
-    `${tenants} tenants, tier ${tier}, passes ${passes || 'none'}${graph ? `, from a graph in ${graph.precision}` : ''}`,
+    `${tenants} tenants${graph ? `, from a graph in ${graph.precision}` : ''}`,
+    `passes ${passesOf(small.smallest)}`,
     ...message.split('\n').slice(0, 12),
     ...(small.message === message ? [] : ['shrunk:', ...small.message.split('\n').slice(0, 12)]),
   ];
