@@ -32,8 +32,8 @@ class Where {
 [[noreturn]] void ThrowRange(Napi::Env env, const Where& where, const std::string& wanted);
 
 std::int64_t ReadInteger(Napi::Value value, const Where& where, std::int64_t least, std::int64_t most);
-// False if it is not given.
 double ReadNumber(Napi::Value value, const Where& where, double least, double most);
+// False if it is not given.
 bool ReadFlag(Napi::Value value, const Where& where);
 std::string ReadString(Napi::Value value, const Where& where);
 Napi::Object ReadObject(Napi::Value value, const Where& where);
