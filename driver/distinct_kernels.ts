@@ -19,6 +19,14 @@ export interface DistinctKernel {
   calls: number;
 }
 
+/** True if a kernel is called so, or came from a node of the model that is. */
+export const goesBy = (kernel: Kernel, name: string): boolean =>
+  kernel.name === name || kernel.loc.includes(name);
+
+/** The names that there are, for whoever asked for one that is none. */
+export const namesOf = (kernels: readonly Kernel[]): string =>
+  [...new Set(kernels.map((k) => k.name))].join(', ');
+
 /** Every kernel of the models once. Throws InputError for a model that came from an artefact. */
 export function distinctKernels(models: readonly Model[], target: string): DistinctKernel[] {
   const work = new Map<string, DistinctKernel>();

@@ -18,7 +18,7 @@ import { inParallel } from '../runtime/parallel.ts';
 import { type Toolchain, toolchainOf } from '../runtime/toolchain.ts';
 import type { BlockTable } from './block_table.ts';
 import { codeOfClasses, type Progress } from './code.ts';
-import { type DistinctKernel, distinctKernels, scheduledBy } from './distinct_kernels.ts';
+import { type DistinctKernel, distinctKernels, goesBy, namesOf, scheduledBy } from './distinct_kernels.ts';
 import { type Candidate, differenceOf, KernelTimer } from './kernel_timer.ts';
 import { hasBlockTimes, measureKernel } from './measure_blocks.ts';
 import type { Model } from './model.ts';
@@ -146,15 +146,10 @@ export async function tuneKernels(
 /** Those that are asked for. Throws InputError for a name that none has. */
 function named(all: readonly DistinctKernel[], names?: readonly string[]): readonly DistinctKernel[] {
   if (!names) return all;
-  const goesBy = (name: string): ((item: DistinctKernel) => boolean) => {
-    return ({ kernel }) => kernel.name === name || kernel.loc.includes(name);
-  };
   for (const name of names)
-    if (!all.some(goesBy(name)))
-      throw new InputError(
-        `no kernel '${name}': ${[...new Set(all.map(({ kernel }) => kernel.name))].join(', ')}`,
-      );
-  return all.filter((item) => names.some((name) => goesBy(name)(item)));
+    if (!all.some(({ kernel }) => goesBy(kernel, name)))
+      throw new InputError(`no kernel '${name}': ${namesOf(all.map((item) => item.kernel))}`);
+  return all.filter(({ kernel }) => names.some((name) => goesBy(kernel, name)));
 }
 
 /** Results of work on items in order, where that on the next ones goes on while one is looked at. */

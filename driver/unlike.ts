@@ -26,7 +26,7 @@ import { type Toolchain, toolchainOf } from '../runtime/toolchain.ts';
 import { median, timeInTurns } from '../runtime/turns.ts';
 import type { BlockTable } from './block_table.ts';
 import { type CodeReport, codeOfClasses, type Progress, resourcesOf } from './code.ts';
-import { distinctKernels, scheduledBy } from './distinct_kernels.ts';
+import { distinctKernels, goesBy, namesOf, scheduledBy } from './distinct_kernels.ts';
 import { constantBytes, copiesOf, KernelMemory } from './kernel_memory.ts';
 import { measureKernel } from './measure_blocks.ts';
 import type { Model } from './model.ts';
@@ -200,12 +200,9 @@ function choicesOf(
 ): Chosen[] {
   const target = targetOf(device.target);
   const all = distinctKernels([model], target.name);
-  const some =
-    name === undefined ? all : all.filter(({ kernel: k }) => k.name === name || k.loc.includes(name));
+  const some = name === undefined ? all : all.filter(({ kernel }) => goesBy(kernel, name));
   if (some.length === 0)
-    throw new InputError(
-      `${model.name} has no kernel '${name}': ${[...new Set(all.map(({ kernel: k }) => k.name))].join(', ')}`,
-    );
+    throw new InputError(`${model.name} has no kernel '${name}': ${namesOf(all.map((d) => d.kernel))}`);
   return some.map(({ kernel: unscheduled, isConstant }) => {
     const kernel = scheduledBy(tuning, unscheduled, target);
     const kernelClass = classOf(kernel, tier);

@@ -5,6 +5,7 @@
 
 import { InputError } from '../../compiler/errors.ts';
 import type { DeviceKind } from '../../driver/device.ts';
+import { goesBy, namesOf } from '../../driver/distinct_kernels.ts';
 import { type KernelBlocks, plateau } from '../../driver/measure_blocks.ts';
 import type { Precision } from '../../driver/model.ts';
 import { attentionOf } from '../../ir/attention.ts';
@@ -67,11 +68,8 @@ export async function benchConstrain(spec: string, options: ConstrainOptions): P
 /** The kernels that are asked for by name (or by the node they came from), all, or three that stand for the model. */
 function chosen(kernels: readonly Kernel[], name: string | undefined): readonly Kernel[] {
   if (name === undefined) return representatives(kernels);
-  const found = name === 'all' ? kernels : kernels.filter((k) => k.name === name || k.loc.includes(name));
-  if (found.length === 0)
-    throw new InputError(
-      `no kernel '${name}': ${[...new Set(kernels.map((k) => k.name))].join(', ')}, or all`,
-    );
+  const found = name === 'all' ? kernels : kernels.filter((k) => goesBy(k, name));
+  if (found.length === 0) throw new InputError(`no kernel '${name}': ${namesOf(kernels)}, or all`);
   return found;
 }
 

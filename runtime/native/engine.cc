@@ -353,11 +353,7 @@ void Engine::ChooseVariants() {
   for (std::size_t i = 0; i < candidates_.size(); ++i) {
     const Active& active = actives_[candidates_[i]];
     const EngineTask& task = TaskOf(candidates_[i]);
-    unsigned number = active.variant;
-    if (active.block == 0) {
-      number = static_cast<unsigned>(task.variants.size()) - 1;
-      while (number > 0 && task.variants[number].from > together_in_[task.group]) --number;
-    }
+    const unsigned number = active.block == 0 ? task.VariantFor(together_in_[task.group]) : active.variant;
     const EngineVariant& variant = task.variants[number];
     chosen_.push_back(number);
     ready_[i] = {variant.row, variant.kernel_class, active.block, variant.blocks, block_ns_[variant.row]};

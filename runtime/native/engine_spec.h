@@ -21,6 +21,12 @@ struct EngineVariant {
 struct EngineTask {
   unsigned group = 0;  // tasks of one group run in one word under the same variant; below EngineSpec::classes
   std::vector<EngineVariant> variants;  // ascending, the first from 1
+  // The number of the variant for words of so many slots of the group.
+  unsigned VariantFor(unsigned slots) const {
+    auto number = static_cast<unsigned>(variants.size()) - 1;
+    while (number > 0 && variants[number].from > slots) --number;
+    return number;
+  }
 };
 
 struct EnginePort {

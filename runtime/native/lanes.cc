@@ -75,8 +75,7 @@ CohortChain Lanes::AddChain(const LaneGroup& group, unsigned width) {
   chain.width = width;
   CohortChain launches;
   for (const EngineTask& task : spec_.tenants[group.tenants.front()].tasks) {
-    auto number = static_cast<unsigned>(task.variants.size()) - 1;
-    while (number > 0 && task.variants[number].from > width) --number;
+    const unsigned number = task.VariantFor(width);
     const EngineVariant& variant = task.variants[number];
     const EngineCode& code = *std::find_if(spec_.codes.rbegin(), spec_.codes.rend(),
                                            [&](const EngineCode& c) { return c.body_of[variant.kernel_class] >= 0; });
