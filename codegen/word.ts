@@ -6,7 +6,7 @@ import { attentionOf } from '../ir/attention.ts';
 import type { KernelClass } from '../ir/class.ts';
 import { contractionOf } from '../ir/contraction.ts';
 import type { Kernel } from '../ir/kernel.ts';
-import { attentionSharedBytes, mmaSharedBytes } from '../ir/mma.ts';
+import { attentionSharedBytes, mmaBlocksHeld, mmaSharedBytes } from '../ir/mma.ts';
 import { tileSharedBytes } from '../ir/simt.ts';
 import type { Target } from '../ir/target.ts';
 import { writeAttention } from './attention.ts';
@@ -56,7 +56,7 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
         ];
   const main = [
     "// Each block finds its slot and strides over the slot's virtual blocks.",
-    `extern "C" __global__ void __launch_bounds__(${threads}) ${entry}(WORD_LAUNCH launch) {`,
+    `extern "C" __global__ void __launch_bounds__(${boundsOf(classes, threads, target)}) ${entry}(WORD_LAUNCH launch) {`,
     ...(overlaps ? ['  if (launch.eager) let_next_word_begin();'] : []),
     '  const Share share = share_of(launch, blockIdx.x);',
     overlaps
@@ -82,6 +82,15 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
     threads,
     sharedBytes: target.kind === 'host' ? 0 : Math.max(...classes.map((c) => sharedBytesOf(c.kernel))),
   };
+}
+
+/** Threads of a block, and blocks that a multiprocessor should hold where the compiler would else take registers for fewer. */
+function boundsOf(classes: readonly KernelClass[], threads: number, target: Target): string {
+  const [only, ...others] = classes;
+  const schedule = scheduleOf(only!.kernel);
+  if (others.length > 0 || schedule.skeleton !== 'mma') return `${threads}`;
+  const held = mmaBlocksHeld(contractionOf(only!.kernel)!, schedule, target);
+  return held > 1 ? `${threads}, ${held}` : `${threads}`;
 }
 
 /** Threads that a body has no work for leave; barriers wait for those that are there. */

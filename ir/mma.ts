@@ -5,6 +5,8 @@
 import type { Attention } from './attention.ts';
 import { type Contraction, hasWholeSteps, type Operand } from './contraction.ts';
 import type { AttentionSchedule, MmaSchedule } from './kernel.ts';
+import { blocksPerUnit } from './occupancy.ts';
+import type { Target } from './target.ts';
 
 /**
  * The deepest step of k. Parts of k are whole ones of these, so that they begin and end in the same places whatever the depth of a
@@ -111,6 +113,20 @@ export function sumParts(c: Contraction, s: MmaSchedule): number {
 /** Bytes of a block's shared memory: the stages, or (after the last) the sums. */
 export const mmaSharedBytes = (c: Contraction, s: MmaSchedule): number =>
   Math.max(stagedBytes(c, s), sumBytes(s) * sumParts(c, s));
+
+/** As many sums a thread leave registers for the rest where two blocks of 256 threads share a multiprocessor's 65,536. */
+const mostSumsOfTwo = 64;
+
+/**
+ * How many blocks of a schedule a multiprocessor should hold, where code is held to registers for so many: 2 for blocks of 256 threads
+ * two of which fit otherwise. Without it some take a few registers more than their half. 1 where nothing is asked for.
+ */
+export function mmaBlocksHeld(c: Contraction, s: MmaSchedule, target: Target): 1 | 2 {
+  const { threads, tile, segments } = s;
+  if (threads !== 256 || (tile.m * tile.n * segments) / threads > mostSumsOfTwo) return 1;
+  const registers = target.unit.registers / (2 * threads);
+  return blocksPerUnit({ threads, registers, sharedBytes: mmaSharedBytes(c, s) }, target) >= 2 ? 2 : 1;
+}
 
 /** Bytes of a block's shared memory: two stages of keys and values, and the queries; after the last the results. */
 export function attentionSharedBytes(a: Attention, s: AttentionSchedule): number {

@@ -5,7 +5,7 @@
 import { indicesOf } from '../ir/affine.ts';
 import { type Contraction, hasWholeSteps, type Operand, volume } from '../ir/contraction.ts';
 import type { Buffer, Expr, MmaSchedule } from '../ir/kernel.ts';
-import { mmaSharedBytes, partDepth, partsOf } from '../ir/mma.ts';
+import { mmaBlocksHeld, mmaSharedBytes, partDepth, partsOf } from '../ir/mma.ts';
 import { blocksPerUnit } from '../ir/occupancy.ts';
 import type { Target } from '../ir/target.ts';
 import { byteSize } from '../ir/types.ts';
@@ -140,7 +140,7 @@ export function estimateMma(
     constants.registers[instruction] +
     (constants.sum * outputs * segments) / threads +
     constants.carried * (accesses - 1);
-  const most = Math.min(target.registers, target.unit.registers / threads);
+  const most = Math.min(target.registers, target.unit.registers / (threads * mmaBlocksHeld(c, s, target)));
   const inDoubt = [1 - constants.doubt, 1 + constants.doubt].map((part) => {
     const registers = Math.min(most, Math.ceil(part * perThread));
     return inWaves(blocksPerUnit({ threads, registers, sharedBytes: mmaSharedBytes(c, s) }, target));

@@ -6,7 +6,7 @@
 #define __global__
 #define __device__ static
 #define __shared__ alignas(64)
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __syncthreads() ((void)0)
 
 struct BlockIndex { unsigned x; };

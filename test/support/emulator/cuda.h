@@ -4,7 +4,7 @@
 #define __CUDA_ARCH__ 900
 #define __global__ static
 #define __device__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __restrict__
 
 #define WORD_LAUNCH const WordLaunch&
