@@ -63,7 +63,6 @@ export function emitWord(classes: readonly KernelClass[], target: Target): WordS
       ? '  if (share.first >= share.end) return await_word_before();'
       : '  if (share.first >= share.end) return;',
     '  const SlotRow& row = launch.rows[share.row];',
-    ...(overlaps ? [`  if (launch.slots <= 1) fetch_ahead(row, share, threadIdx.x, ${threads});`] : []),
     '  note_begin(launch, share.row);',
     ...dispatch,
     '  note_end(launch);',

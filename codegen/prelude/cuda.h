@@ -18,13 +18,6 @@ __device__ inline void await_word_before() {
   let_next_word_begin();
 }
 
-// Asks for memory to be brought to the L2 cache; address and bytes are multiples of 16. Nothing waits for it.
-__device__ inline void bring_near(unsigned long long address, unsigned bytes) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(address), "r"(bytes) : "memory");
-#endif
-}
-
 __device__ inline unsigned long long nanoseconds() {
   unsigned long long ns;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));

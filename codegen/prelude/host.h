@@ -15,7 +15,6 @@ static constexpr struct { unsigned x; } threadIdx = {0};
 #define WORD_LAUNCH const WordLaunch&
 #define BLOCK_SHARED(type, name) __shared__ type name
 
-__device__ inline void bring_near(unsigned long long, unsigned) {}
 static thread_local unsigned this_unit;
 __device__ inline unsigned unit_index() { return this_unit; }
 __device__ inline unsigned long long nanoseconds() {

@@ -13,8 +13,7 @@ struct SlotRow {
   unsigned body;         // which of a wide word's kernel bodies
   unsigned tenant;       // whose it is; nothing computed depends on it
   unsigned constants;    // a bit for each operand that no kernel writes
-  unsigned ahead_bytes;  // of weights that the tenant's next kernels read, to be brought near meanwhile;
-  unsigned long long ahead;                  // where they are
+  unsigned unused;
   unsigned long long operand[kMaxOperands];  // device addresses: inputs, then outputs
   int size[kMaxSizes];   // generic tier: the sizes that the kernel class leaves open
 };

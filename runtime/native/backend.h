@@ -43,7 +43,6 @@ struct SlotSpec {
   unsigned end = 0;
   unsigned blocks = 0;
   std::vector<Address> operands;
-  std::vector<std::size_t> bytes;  // of each operand
   unsigned constants = 0;  // a bit for each operand that no kernel writes
   std::vector<int> sizes;
 };

@@ -32,7 +32,6 @@ class SpecReader {
 
  private:
   EngineTenant ReadTenant(Napi::Value value, const Where& where);
-  void LookAhead(const EngineTenant& tenant);
   void ReadTask(Napi::Value value, const Where& where, unsigned tenant, EngineTenant& to);
   EngineVariant ReadVariant(const Napi::Object& object, const Where& where, unsigned tenant);
   std::vector<EnginePort> ReadPorts(Napi::Value value, const Where& where, std::vector<std::size_t>& bytes);
@@ -44,7 +43,6 @@ class SpecReader {
   const Device& device_;
   EngineRef& engine_;
   EngineSpec spec_;
-  std::vector<Weights> weights_;  // the largest of each of its rows
   std::unordered_set<const void*> kept_;
 };
 
@@ -115,18 +113,7 @@ EngineTenant SpecReader::ReadTenant(Napi::Value value, const Where& where) {
     const Napi::HandleScope scope(value.Env());
     ReadTask(tasks[i], Where(tasks_where, i), static_cast<unsigned>(spec_.tenants.size()), tenant);
   }
-  LookAhead(tenant);
   return tenant;
-}
-
-// As programs do (slot_table.h). Who shares a word is not known beforehand: only a word of one slot heeds it.
-void SpecReader::LookAhead(const EngineTenant& tenant) {
-  Weights next;
-  for (auto task = tenant.tasks.rbegin(); task != tenant.tasks.rend(); ++task) {
-    for (const EngineVariant& variant : task->variants) FetchAhead(spec_.rows[variant.row], next);
-    const Weights& weights = weights_[task->variants.front().row];
-    if (AreWorthFetching(weights)) next = weights;
-  }
 }
 
 std::vector<EnginePort> SpecReader::ReadPorts(Napi::Value value, const Where& where, std::vector<std::size_t>& bytes) {
@@ -173,7 +160,6 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
   variant.blocks = static_cast<unsigned>(ReadInteger(object.Get("blocks"), Where(where, "blocks"), 1, INT32_MAX));
   variant.block_ns = ReadNumber(object.Get("blockNanoseconds"), Where(where, "blockNanoseconds"), 1e-3, kMaxNanoseconds);
   SlotRow row = {};
-  Weights weights;
   row.end = variant.blocks;
   row.tenant = tenant;
   const Where operands_where(where, "operands");
@@ -181,9 +167,7 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
   for (std::uint32_t i = 0; i < operands.size(); ++i) {
     const OperandView operand = ReadOperand(device_, operands[i], Where(operands_where, i));
     row.operand[i] = Keep(operand);
-    if (!operand.constant) continue;
-    row.constants |= 1u << i;
-    if (operand.bytes > weights.bytes) weights = {operand.address, operand.bytes};
+    if (operand.constant) row.constants |= 1u << i;
   }
   const Where sizes_where(where, "sizes");
   const List sizes(object.Get("sizes"), sizes_where, kMaxSizes);
@@ -192,7 +176,6 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
   }
   variant.row = static_cast<unsigned>(spec_.rows.size());
   spec_.rows.push_back(row);
-  weights_.push_back(weights);
   return variant;
 }
 

@@ -121,7 +121,6 @@ void Lanes::Bind(Cohort& cohort, const Chain& chain) const {
       } else {
         *row = SlotRow{};
       }
-      if (chain.width > 1) row->ahead_bytes = 0;  // as in programs (slot_table.cc)
       row->first_block = slot * word.blocks;
       row->blocks = word.blocks;
       row->body = word.body;

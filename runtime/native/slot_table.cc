@@ -3,25 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
-#include <unordered_map>
 
 namespace wideword {
-
-namespace {
-
-// Weights that are fetched ahead, at most: a part of the L2 cache that leaves room for what words read twice.
-constexpr std::size_t kMostAhead = std::size_t{16} << 20;
-// Fewer come soon enough by themselves, such as biases.
-constexpr std::size_t kLeastAhead = std::size_t{64} << 10;
-
-}  // namespace
-
-bool AreWorthFetching(const Weights& weights) { return weights.bytes >= kLeastAhead; }
-
-void FetchAhead(SlotRow& row, const Weights& weights) {
-  row.ahead = weights.address;
-  row.ahead_bytes = static_cast<unsigned>(std::min(weights.bytes, kMostAhead) / 16 * 16);
-}
 
 std::vector<unsigned> DealBlocks(unsigned total, const std::vector<unsigned>& weight,
                                  const std::vector<unsigned>& limit) {
@@ -86,24 +69,6 @@ SlotTable::SlotTable(const std::vector<WordSpec>& words) {
     }
     map_.resize(map_.size() + word.grid, kIdleBlock);
     words_.push_back(word);
-  }
-  LookAhead(words);
-}
-
-// While a tenant's word computes by itself, its blocks ask for the weights that come next: memory is idle where a word is all waiting
-// and arithmetic. Words of several slots keep it busy themselves: eight to 64 tenants lost 8 to 13 % by it on an H100.
-void SlotTable::LookAhead(const std::vector<WordSpec>& words) {
-  std::unordered_map<unsigned, Weights> next;  // by tenant
-  for (std::size_t w = words.size(); w-- > 0;) {
-    const std::vector<SlotSpec>& slots = words[w].slots;
-    if (slots.size() == 1) FetchAhead(rows_[words_[w].first_row], next[slots.front().tenant]);
-    for (const SlotSpec& slot : slots) {
-      Weights largest;
-      for (std::size_t i = 0; i < slot.operands.size(); ++i) {
-        if ((slot.constants >> i & 1u) != 0 && slot.bytes[i] > largest.bytes) largest = {slot.operands[i], slot.bytes[i]};
-      }
-      if (AreWorthFetching(largest)) next[slot.tenant] = largest;
-    }
   }
 }
 

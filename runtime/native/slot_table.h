@@ -10,17 +10,6 @@
 
 namespace wideword {
 
-// Constants that a kernel reads.
-struct Weights {
-  Address address = 0;
-  std::size_t bytes = 0;
-};
-
-// Whether these are worth it: fewer come soon enough by themselves, such as biases.
-bool AreWorthFetching(const Weights& weights);
-// The row's blocks ask for these, or for as many as they may.
-void FetchAhead(SlotRow& row, const Weights& weights);
-
 class SlotTable {
  public:
   // Where a word's part of the rows and of the map is.
@@ -43,7 +32,6 @@ class SlotTable {
 
  private:
   void Deal(Word& word, const std::vector<unsigned>& tenants);
-  void LookAhead(const std::vector<WordSpec>& words);
 
   std::vector<SlotRow> rows_;
   std::vector<unsigned> weight_;  // each row's blocks when all of its word's slots are active

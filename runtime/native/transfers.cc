@@ -97,7 +97,6 @@ SlotSpec PartsBuilder::ReadSlot(Napi::Value value, const Where& where) {
     const OperandView operand = ReadOperand(device_, operands[i], Where(operands_where, i));
     if (kept_.insert(operand.memory.get()).second) parts_.memories.push_back(operand.memory);
     slot.operands.push_back(operand.address);
-    slot.bytes.push_back(operand.bytes);
     if (operand.constant) slot.constants |= 1u << i;
   }
   const Where sizes_where(where, "sizes");

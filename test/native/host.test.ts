@@ -208,48 +208,15 @@ describe('rounds on the host device', () => {
         ),
       ]);
       await program.run({ active: [4, 0xffffffff], ...all });
-      const data = new Uint8Array(360);
+      const data = new Uint8Array(352);
       device.read({ buffer: rows[1]!, offset: 0, data });
       const view = new DataView(data.buffer);
       const head = Array.from({ length: 8 }, (_, i) => view.getUint32(i * 4, true));
       expect(head).toEqual([2, 4, 5, 9, 3, 0xffffffff, 0b10, 0]);
-      expect(view.getBigUint64(48, true) - view.getBigUint64(40, true)).toBe(32n);
-      expect(view.getBigUint64(40, true) % 64n).toBe(0n);
-      const sizes = Array.from({ length: 48 }, (_, i) => view.getInt32(40 + 16 * 8 + i * 4, true));
+      expect(view.getBigUint64(40, true) - view.getBigUint64(32, true)).toBe(32n);
+      expect(view.getBigUint64(32, true) % 64n).toBe(0n);
+      const sizes = Array.from({ length: 48 }, (_, i) => view.getInt32(32 + 16 * 8 + i * 4, true));
       expect(sizes).toEqual([-1, 7, 2 ** 31 - 1, -(2 ** 31), ...new Array(44).fill(0)]);
-    }));
-
-  it('tells the blocks of a word of one slot what weights the tenant reads next', () =>
-    withHost(1, async (device) => {
-      const dump = device.load(library.path, 'dump');
-      const nothing = device.load(library.path, 'nothing');
-      const mib = 2 ** 20;
-      const row = device.allocate(512);
-      const weights = device.allocate(24 * mib);
-      const constant = (bytes: number, offset = 0) => ({ buffer: weights, offset, bytes, constant: true });
-      const reading = (tenant: number, ...operands: NativeSlot['operands']) => slot({ tenant, operands });
-      const aheadIn = async (
-        slots: readonly NativeSlot[],
-        ...later: readonly NativeWord[]
-      ): Promise<number> => {
-        const program = device.createProgram([word(dump, ...slots), ...later]);
-        const tenants = [...slots, ...later.flatMap((w) => w.slots)].map((s) => s.tenant);
-        await program.run({ ...all, active: [...new Set(tenants)].sort() });
-        program.close();
-        return new Uint32Array(downloadInts(device, row).buffer)[7]!;
-      };
-      const alone = [reading(0, whole(row))];
-      const next = [
-        word(nothing, reading(0, constant(1024)), reading(1, constant(9 * mib))),
-        word(nothing, reading(0, whole(weights), constant(mib + 8), constant(2 * mib + 8, mib)), reading(1)),
-        word(nothing, reading(0, constant(3 * mib))),
-      ];
-      // The largest weights of the tenant's next word that has some worth it, in pieces of 16 bytes; no more than a part of the cache.
-      expect(await aheadIn(alone, ...next)).toBe(2 * mib);
-      expect(await aheadIn(alone, word(nothing, reading(1, constant(mib))))).toBe(0);
-      expect(await aheadIn(alone, word(nothing, reading(0, constant(24 * mib))))).toBe(16 * mib);
-      // Where others share the word memory has enough to do.
-      expect(await aheadIn([...alone, reading(1, whole(device.allocate(512)))], ...next)).toBe(0);
     }));
 
   it('copies writes in at the call and reads out at the end', () =>

@@ -12,7 +12,6 @@
 
 static void let_next_word_begin() {}
 static void await_word_before() {}
-static void bring_near(unsigned long long, unsigned) {}
 
 // Its clock counts what threads ask for the time.
 UNSEEN static unsigned long long nanoseconds() { static unsigned long long now; return ++now; }
