@@ -22,7 +22,7 @@ import { TuningTable } from './tuning.ts';
 
 const magic = Buffer.from('WIDEWORD');
 /** Raised whenever the index, the slot table or the kernels' interface changes. */
-const formatVersion = 6;
+const formatVersion = 7;
 const headBytes = magic.length + 4 + 4 + 32;
 const blobAlignment = 64;
 

@@ -66,14 +66,23 @@ export class BlockTable {
     return this.#entries.put(blockKey(classKey, sizes), { format, units: this.units, ...entry });
   }
 
+  /** What was measured of a task on this many units, a word of one slot; none if nothing was. */
+  timesOf(task: Variant, tier: Tier): readonly Measurement[] {
+    return this.#entryOf(task, tier)?.times ?? [];
+  }
+
   timeOf(task: Variant, tier: Tier): TaskTime {
     const estimate = estimateCurve(task.work, task.blocks, targetOf(this.target), this.units);
-    const entry = this.find(task, tier);
-    // On other units, or another grid, it is another curve.
-    if (!entry || entry.units !== this.units || entry.virtualBlocks !== task.blocks)
-      return { curve: estimate, resources: task.work, measured: false };
+    const entry = this.#entryOf(task, tier);
+    if (!entry) return { curve: estimate, resources: task.work, measured: false };
     const curve = fitCurve(entry.times, task.blocks, this.units, estimate);
     return { curve, resources: entry.resources ?? task.work, measured: true };
+  }
+
+  /** On other units, or another grid, it is another curve. */
+  #entryOf(task: Variant, tier: Tier): BlockEntry | undefined {
+    const entry = this.find(task, tier);
+    return entry?.units === this.units && entry.virtualBlocks === task.blocks ? entry : undefined;
   }
 }
 

@@ -18,6 +18,7 @@ import {
 import { targetOf } from '../ir/target.ts';
 import type { BlockCurve } from '../passes/block_time.ts';
 import { coalesce, type TierChoice } from '../passes/coalesce.ts';
+import { blocksWithRoom } from '../passes/leave_room.ts';
 import { estimatedTimes, type PackOptions, pack } from '../passes/pack.ts';
 import { urgencies } from '../passes/urgency.ts';
 import { type Load, shapeWord } from '../passes/word_time.ts';
@@ -97,16 +98,23 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
     ? (task, t) => blocks.timeOf(task, t)
     : estimatedTimes(limits, units);
   if (words === 'branches') {
-    const plan = coalesced();
+    const plan = { ...coalesced(), words: coalesce(linked, tier, width, true) };
     if (isChain(plan.words))
       return {
-        ...plan,
+        ...coalesced(),
         notes: ['words have no branches: each needs the one before it, as a tenant is in both'],
       };
-    // Each kernel with all of its blocks: a GPU gives places to the blocks of other branches as they come free, and shares that are set
-    // too small cost more than good ones gain.
     const urgency = urgencies(plan.words, expectedTimes(linked, plan.words, timeOf));
-    return { ...plan, kind: 'branches', order: 'branches', urgency };
+    // Other kernels get all of their blocks: a GPU gives places to the blocks of other branches as they come free, and shares that are set
+    // too small cost more than good ones gain.
+    const constrained = plan.words.map((word, n): Word => {
+      const [slot, ...others] = word.slots;
+      if (others.length > 0 || !slot || slot.range) return word;
+      const variant = variantIn(linked[slot.tenant]!.model.tasks[slot.task]!, word, slot)!;
+      const times = blocks?.timesOf(variant, word.tier) ?? [];
+      return { ...word, slots: [{ ...slot, blocks: blocksWithRoom(times, variant.blocks, urgency[n]!) }] };
+    });
+    return { ...plan, words: constrained, kind: 'branches', order: 'branches', urgency };
   }
   const models = [...new Set(tenants.map((t) => t.model))];
   // What comes from an artefact has no kernels to emit other code from.

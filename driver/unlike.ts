@@ -1,16 +1,18 @@
 /**
  * @file Unlike kernels of several models, one of each, all together: a chain of words of their own, one wide word, and branches of a graph.
- * All ways run the same slots on the same memory and must give the same bits. Weights come from memory, as in a model's round.
+ * In the chain each runs under its schedule for one alone, in the other ways under that for one beside others. All ways run on the same
+ * memory and must give the same bits. Weights come from memory, as in a model's round.
  */
 import { InputError } from '../compiler/errors.ts';
 import { virtualBlocks } from '../ir/blocks.ts';
 import { classOf, type KernelClass } from '../ir/class.ts';
-import type { Kernel } from '../ir/kernel.ts';
+import { type Kernel, kernelVariants } from '../ir/kernel.ts';
 import { blocksPerUnit } from '../ir/occupancy.ts';
 import { targetOf } from '../ir/target.ts';
 import { bytesOf } from '../ir/tensor.ts';
 import { type Work, workOf } from '../ir/work.ts';
 import { type BlockCurve, timeOn } from '../passes/block_time.ts';
+import { blocksWithRoom } from '../passes/leave_room.ts';
 import { urgencies } from '../passes/urgency.ts';
 import { endTogether, type Load, shapeWord } from '../passes/word_time.ts';
 import { CodeCache } from '../runtime/cache.ts';
@@ -51,12 +53,13 @@ export interface UnlikeKernel {
   /** The model's nodes that it came from. */
   readonly loc: readonly string[];
   readonly flops: number;
+  /** Beside others. */
   readonly virtualBlocks: number;
   /** By itself, as its block times say. */
   readonly milliseconds: number;
   /** Physical blocks in the way `shares`. */
   readonly share?: number;
-  /** What its own code takes, on a GPU. */
+  /** What its own code takes, on a GPU, as it runs beside others. */
   readonly resources?: CodeReport;
 }
 
@@ -102,13 +105,18 @@ export function chooseUnlike<C extends Choice>(models: readonly (readonly C[])[]
   });
 }
 
-/** A chosen kernel, with what is needed to run it. */
-interface Chosen extends Choice {
-  readonly model: string;
-  /** With its schedule. */
+/** A kernel under one schedule. */
+interface Scheduled {
   readonly kernel: Kernel;
   readonly kernelClass: KernelClass;
   readonly work: Work;
+}
+
+/** A chosen kernel, with what is needed to run it: as it runs alone, and as it does beside others. */
+interface Chosen extends Choice {
+  readonly model: string;
+  readonly alone: Scheduled;
+  readonly beside: Scheduled;
   readonly isConstant: readonly boolean[];
 }
 
@@ -140,35 +148,36 @@ export async function measureUnlike(
   let cached = 0;
   const told = { total: chosen.length + 1, done: 0 };
   const kernels: UnlikeKernel[] = [];
-  const codes: Code[] = [];
+  const codes: Codes[] = [];
   const curves: BlockCurve[] = [];
   const problems: string[] = [];
   for (const c of chosen) {
-    const measured = blocks.timeOf(variantOf(c), tier).measured
-      ? undefined
-      : await measureKernel({ ...lab, tier }, c.kernel, c.isConstant);
-    if (measured?.problem !== undefined) problems.push(`${c.kernel.name} of ${c.model}: ${measured.problem}`);
-    const code = await loadCode(lab, [c.kernelClass]);
-    if (code.cached) cached++;
-    codes.push(code);
-    const { curve } = blocks.timeOf(variantOf(c), tier);
-    curves.push(curve);
-    const virtual = virtualBlocks(c.kernel);
+    const { kernel } = c.beside;
+    for (const variant of new Set([c.alone, c.beside])) {
+      if (blocks.timeOf(variantOf(variant), tier).measured) continue;
+      const { problem } = await measureKernel({ ...lab, tier }, variant.kernel, c.isConstant);
+      if (problem !== undefined) problems.push(`${kernel.name} of ${c.model}: ${problem}`);
+    }
+    const alone = await loadCode(lab, [c.alone.kernelClass]);
+    const beside = c.beside === c.alone ? alone : await loadCode(lab, [c.beside.kernelClass]);
+    if (alone.cached && beside.cached) cached++;
+    codes.push({ alone, beside });
+    curves.push(blocks.timeOf(variantOf(c.beside), tier).curve);
     kernels.push({
       model: c.model,
-      kernel: c.kernel.name,
-      loc: c.kernel.loc,
+      kernel: kernel.name,
+      loc: kernel.loc,
       flops: c.flops,
-      virtualBlocks: virtual,
-      milliseconds: timeOn(curve, virtual, virtual),
-      ...(code.resources && { resources: code.resources }),
+      virtualBlocks: virtualBlocks(kernel),
+      milliseconds: aloneOn(lab, c.alone),
+      ...(beside.resources && { resources: beside.resources }),
     });
     told.done++;
-    onProgress({ ...told, cached, name: c.kernel.name });
+    onProgress({ ...told, cached, name: kernel.name });
   }
   const wide = await loadCode(
     lab,
-    chosen.map((c) => c.kernelClass),
+    chosen.map((c) => c.beside.kernelClass),
   );
   const { shares, planned } = sharesOf(lab, kernels, curves, wide);
   const report = {
@@ -178,7 +187,7 @@ export async function measureUnlike(
   };
   const failed = (problem: string): UnlikeResult => ({ ...report, ways: [], problem });
   if (problems.length > 0) return failed(problems.join('; '));
-  const together = new UnlikeKernels(device, chosen, codes, curves, wide);
+  const together = new UnlikeKernels(device, chosen, codes, curves, wide, blocks);
   try {
     const programs = together.programs(shares);
     const problem = await together.check(programs);
@@ -192,30 +201,36 @@ export async function measureUnlike(
 }
 
 /** The kernels of a model that are asked for. */
-function choicesOf(
-  { device, blocks }: Lab,
-  model: Model,
-  tuning: Tuning | undefined,
-  name: string | undefined,
-): Chosen[] {
-  const target = targetOf(device.target);
+function choicesOf(lab: Lab, model: Model, tuning: Tuning | undefined, name: string | undefined): Chosen[] {
+  const target = targetOf(lab.device.target);
   const all = distinctKernels([model], target.name);
   const some = name === undefined ? all : all.filter(({ kernel }) => goesBy(kernel, name));
   if (some.length === 0)
     throw new InputError(`${model.name} has no kernel '${name}': ${namesOf(all.map((d) => d.kernel))}`);
   return some.map(({ kernel: unscheduled, isConstant }) => {
-    const kernel = scheduledBy(tuning, unscheduled, target);
-    const kernelClass = classOf(kernel, tier);
-    const work = workOf(kernel);
-    const found = { model: model.name, kernel, kernelClass, work, isConstant, key: kernelClass.key };
-    const virtual = virtualBlocks(kernel);
-    const { curve } = blocks.timeOf(variantOf(found), tier);
-    return { ...found, flops: work.flops, milliseconds: timeOn(curve, virtual, virtual) };
+    const [first, second] = kernelVariants(scheduledBy(tuning, unscheduled, target));
+    const alone = scheduled(first.kernel);
+    const beside = second?.from === 1 ? scheduled(second.kernel) : alone;
+    const { key } = alone.kernelClass;
+    const { flops } = alone.work;
+    return { model: model.name, alone, beside, isConstant, key, flops, milliseconds: aloneOn(lab, alone) };
   });
 }
 
+const scheduled = (kernel: Kernel): Scheduled => ({
+  kernel,
+  kernelClass: classOf(kernel, tier),
+  work: workOf(kernel),
+});
+
+/** Milliseconds on all of its blocks, with nothing beside it. */
+function aloneOn({ blocks }: Lab, s: Scheduled): number {
+  const virtual = virtualBlocks(s.kernel);
+  return timeOn(blocks.timeOf(variantOf(s), tier).curve, virtual, virtual);
+}
+
 /** As a task of a model has it. */
-const variantOf = ({ kernel, work, key }: Pick<Chosen, 'kernel' | 'work' | 'key'>) => ({
+const variantOf = ({ kernel, kernelClass: { key }, work }: Scheduled) => ({
   classes: { generic: key, specialised: key },
   sizes: classOf(kernel, 'generic').sizes.values,
   blocks: virtualBlocks(kernel),
@@ -230,6 +245,12 @@ interface Code {
   readonly cached: boolean;
   /** On a GPU. */
   readonly resources?: CodeReport;
+}
+
+/** Of a kernel by itself, and beside others. */
+interface Codes {
+  readonly alone: Code;
+  readonly beside: Code;
 }
 
 async function loadCode({ device, cache, toolchain }: Lab, classes: readonly KernelClass[]): Promise<Code> {
@@ -266,45 +287,54 @@ class UnlikeKernels {
   readonly #programs: NativeProgram[] = [];
   /** Of all weights. A program runs all kernels once on each. */
   readonly #copies: number;
-  /** For each copy, each kernel's slot with all its blocks. */
-  readonly #slots: readonly (readonly NativeSlot[])[];
+  /** For each copy, each kernel's slot with all its blocks: as it runs alone, and beside others. */
+  readonly #alone: readonly (readonly NativeSlot[])[];
+  readonly #beside: readonly (readonly NativeSlot[])[];
 
   constructor(
     private readonly device: NativeDevice,
     private readonly chosen: readonly Chosen[],
-    private readonly codes: readonly Code[],
+    private readonly codes: readonly Codes[],
     private readonly curves: readonly BlockCurve[],
     private readonly wide: Code,
+    private readonly blocks: BlockTable,
   ) {
-    const bytes = chosen.reduce((sum, { kernel, isConstant }) => sum + constantBytes(kernel, isConstant), 0);
+    const bytes = chosen.reduce(
+      (sum, { alone, isConstant }) => sum + constantBytes(alone.kernel, isConstant),
+      0,
+    );
     this.#copies = copiesOf(bytes, device.kind);
-    for (const { kernel, isConstant } of chosen)
-      this.#memories.push(new KernelMemory(device, kernel, isConstant, this.#copies, 1));
-    const fixed = chosen.map(({ kernel }, tenant) => {
-      const end = virtualBlocks(kernel);
-      return { tenant, body: 0, begin: 0, end, blocks: end, sizes: classOf(kernel, tier).sizes.values };
-    });
-    this.#slots = Array.from({ length: this.#copies }, (_, copy) =>
-      chosen.map(({ kernel, isConstant }, n) => ({
-        ...fixed[n]!,
-        operands: this.#memories[n]!.operands(copy, 0, kernel).map((operand, at) => ({
+    for (const { alone, isConstant } of chosen)
+      this.#memories.push(new KernelMemory(device, alone.kernel, isConstant, this.#copies, 1));
+    this.#alone = this.#slotsOf(chosen.map((c) => c.alone));
+    this.#beside = this.#slotsOf(chosen.map((c) => c.beside));
+  }
+
+  #slotsOf(kernels: readonly Scheduled[]): NativeSlot[][] {
+    return Array.from({ length: this.#copies }, (_, copy) =>
+      kernels.map(({ kernel }, tenant) => {
+        const end = virtualBlocks(kernel);
+        const sizes = classOf(kernel, tier).sizes.values;
+        const operands = this.#memories[tenant]!.operands(copy, 0, kernel).map((operand, at) => ({
           ...operand,
-          constant: isConstant[at] ?? false,
-        })),
-      })),
+          constant: this.chosen[tenant]!.isConstant[at] ?? false,
+        }));
+        return { tenant, body: 0, begin: 0, end, blocks: end, sizes, operands };
+      }),
     );
   }
 
   /** A program of each way. */
   programs(shares: readonly number[] | undefined): Map<UnlikeWay, NativeProgram> {
-    const single = this.#slots.flatMap((slots) => slots.map((slot, n) => wordOn(this.codes[n]!, [slot])));
+    const single = (all: readonly (readonly NativeSlot[])[], code: (of: Codes) => Code): NativeWord[] =>
+      all.flatMap((slots) => slots.map((slot, n) => wordOn(code(this.codes[n]!), [slot])));
     const wide = (blocks?: readonly number[]): NativeWord[] =>
-      this.#slots.map((s) => this.#wideWord(s, blocks));
+      this.#beside.map((s) => this.#wideWord(s, blocks));
     const words = new Map<UnlikeWay, NativeWord[]>([
-      ['chain', single],
+      ['chain', single(this.#alone, (c) => c.alone)],
       ['wide', wide()],
       ...(shares ? [['shares', wide(shares)] as const] : []),
-      ['branches', this.#urgent(single)],
+      ['branches', this.#urgent(single(this.#beside, (c) => c.beside))],
     ]);
     const programs = new Map<UnlikeWay, NativeProgram>();
     for (const [way, list] of words) {
@@ -326,8 +356,8 @@ class UnlikeKernels {
       expected ??= got;
       const wrong = got.findIndex((own, n) => own.some((b, i) => Buffer.compare(b, expected![n]![i]!) !== 0));
       if (wrong < 0) continue;
-      const { kernel, model } = this.chosen[wrong]!;
-      return `${kernel.name} of ${model} has other bits in the way '${way}' than in a word of its own`;
+      const { alone, model } = this.chosen[wrong]!;
+      return `${alone.kernel.name} of ${model} has other bits in the way '${way}' than in a word of its own`;
     }
     return undefined;
   }
@@ -358,6 +388,7 @@ class UnlikeKernels {
     return wordOn(this.wide, all);
   }
 
+  /** As a plan has branches: the more urgent first, and room for others beside what takes many blocks. */
   #urgent(words: readonly NativeWord[]): NativeWord[] {
     const plan = words.map(({ slots: [slot] }) => ({
       tier: tier as typeof tier,
@@ -368,7 +399,12 @@ class UnlikeKernels {
       timeOn(this.curves[slot!.tenant]!, slot!.end, slot!.blocks),
     );
     const urgency = urgencies(plan, times);
-    return words.map((word, n) => ({ ...word, urgency: urgency[n]! }));
+    return words.map((word, n) => {
+      const [slot] = word.slots as [NativeSlot];
+      const times = this.blocks.timesOf(variantOf(this.chosen[slot.tenant]!.beside), tier);
+      const blocks = blocksWithRoom(times, slot.end, urgency[n]!);
+      return { ...word, slots: [{ ...slot, blocks }], urgency: urgency[n]! };
+    });
   }
 }
 

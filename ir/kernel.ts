@@ -86,8 +86,8 @@ export interface Kernel extends Partial<Schedules> {
 }
 
 /**
- * How a kernel runs, by the width of its word: one schedule for a word of one slot, and maybe others for wider words. They may differ in
- * all that the bits do not depend on (verify_schedule.ts).
+ * How a kernel runs, by the width of its word: one schedule for a word of one slot that has the device to itself, and maybe others for wider
+ * words and for those that run beside others. They may differ in all that the bits do not depend on (verify_schedule.ts).
  */
 export interface Schedules {
   readonly schedule: Schedule;
@@ -95,13 +95,13 @@ export interface Schedules {
   readonly wider?: readonly WiderSchedule[];
 }
 
-/** For words of `from` slots and more, up to the next one's. */
+/** For words of `from` slots and more, up to the next one's. From 1: also for words of one slot, if others run beside them. */
 export interface WiderSchedule {
   readonly from: number;
   readonly schedule: Schedule;
 }
 
-/** A kernel with one schedule, for words of `from` slots and more. */
+/** A kernel with one schedule, for words of `from` slots and more; two may be from 1, the second for words beside others. */
 export interface KernelVariant {
   readonly from: number;
   readonly kernel: Kernel;

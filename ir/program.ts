@@ -44,7 +44,10 @@ export interface Task extends Variant {
   readonly loc: readonly string[];
 }
 
-/** For words of `from` slots and more, up to the next one's. Inputs, outputs and sizes are the task's, and so are the bits. */
+/**
+ * For words of `from` slots and more, up to the next one's; from 1 also for words of one slot that others run beside. Inputs, outputs and
+ * sizes are the task's, and so are the bits.
+ */
 export interface WiderVariant extends Variant {
   readonly from: number;
 }
@@ -52,9 +55,9 @@ export interface WiderVariant extends Variant {
 /** All variants of a task, ascending by the width they are for. */
 export const variantsOf = (task: Task): readonly Variant[] => [task, ...(task.wider ?? [])];
 
-/** The variant of a task that a word of so many slots should run. */
-export const variantFor = (task: Task, slots: number): Variant =>
-  task.wider?.findLast((w) => w.from <= slots) ?? task;
+/** The variant of a task that a word of so many slots should run, by itself or beside others. */
+export const variantFor = (task: Task, slots: number, beside = false): Variant =>
+  (slots > 1 || beside ? task.wider?.findLast((w) => w.from <= slots) : undefined) ?? task;
 
 /** The variant of a task that a slot runs, as the class of its code says; undefined if the task is not of that class. */
 export const variantIn = (task: Task, { tier, classes }: Word, { body }: Slot): Variant | undefined =>

@@ -42,7 +42,7 @@ export function verifySchedules(kernel: Kernel, target: Target | undefined, say:
   if (!first) return;
   for (const { kernel: variant } of kernelVariants(kernel))
     verifySchedule(kernel, variant.schedule!, target, say);
-  let before = 1;
+  let before = 0;
   for (const { from, schedule } of wider) {
     const complain = (text: string): void => say(kernel, `the schedule from ${from}: ${text}`);
     if (!(Number.isInteger(from) && from > before))

@@ -16,11 +16,13 @@ export type TierChoice = (typeof tiers)[number];
  * List scheduling, longest remaining chain first: the next word is the class of the task whose tenant has most left to do, with
  * every other tenant's next task of that class. So tenants of one model march in step, and the tails of different models that
  * end alike are lined up. A word has at most `width` slots; those with most left to do come first.
+ * @param beside whether words will run beside each other, not one after another.
  */
 export function coalesce(
   tenants: readonly Tenant[],
   tier: TierChoice,
   width = Number.POSITIVE_INFINITY,
+  beside = false,
 ): Word[] {
   const grouping: Tier = tier === 'specialised' ? 'specialised' : 'generic';
   const next = tenants.map(() => 0);
@@ -41,6 +43,7 @@ export function coalesce(
         tenants,
         members.map((tenant) => ({ tenant, task: next[tenant]!++ })),
         tier,
+        beside,
       ),
     );
   }
@@ -49,12 +52,17 @@ export function coalesce(
 type Member = Pick<Slot, 'tenant' | 'task'>;
 
 /** A coalesced word. With `auto` it is specialised if all its slots have one specialised class. */
-function wordOf(tenants: readonly Tenant[], members: readonly Member[], tier: TierChoice): Word {
+function wordOf(
+  tenants: readonly Tenant[],
+  members: readonly Member[],
+  tier: TierChoice,
+  beside: boolean,
+): Word {
   const tasks = members.map((m) => tenants[m.tenant]!.model.tasks[m.task]!);
   const keyOf = (t: Task): string => groupKey(t, 'specialised');
   const alike = tasks.every((t) => keyOf(t) === keyOf(tasks[0]!));
   const chosen: Tier = tier === 'auto' ? (alike ? 'specialised' : 'generic') : tier;
-  const variants = tasks.map((t) => variantFor(t, tasks.length));
+  const variants = tasks.map((t) => variantFor(t, tasks.length, beside));
   return {
     tier: chosen,
     classes: [variants[0]!.classes[chosen]],

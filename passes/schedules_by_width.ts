@@ -13,15 +13,17 @@ export const leastWidthGain = 0.03;
  * Schedules of a kernel from the best of each width, ascending from 1: those that gain too little over the one before are left out.
  * @param time of a schedule in words of a width.
  * @param leastGain see `leastWidthGain`; more where times are known less well.
+ * @param beside that of words of one slot beside others, if it is one of its own.
  */
 export function schedulesByWidth<S extends Schedule>(
   best: readonly { readonly width: number; readonly best: S }[],
   time: (schedule: S, width: number) => number,
   leastGain = leastWidthGain,
+  beside?: S,
 ): Schedules {
   const [first, ...others] = best as [(typeof best)[number], ...(typeof best)[number][]];
-  const wider: WiderSchedule[] = [];
-  let before = first.best;
+  const wider: WiderSchedule[] = beside ? [{ from: 1, schedule: beside }] : [];
+  let before = beside ?? first.best;
   for (const { width: from, best: schedule } of others) {
     if (time(schedule, from) > (1 - leastGain) * time(before, from)) continue;
     wider.push({ from, schedule });
@@ -30,9 +32,9 @@ export function schedulesByWidth<S extends Schedule>(
   return { schedule: first.best, ...(wider.length > 0 && { wider }) };
 }
 
-/** The schedule that words of so many slots get. */
+/** The schedule that words of so many slots get which have the device to themselves. */
 export const scheduleFor = ({ schedule, wider }: Schedules, width: number): Schedule =>
-  wider?.findLast((w) => w.from <= width)?.schedule ?? schedule;
+  (width > 1 ? wider?.findLast((w) => w.from <= width)?.schedule : undefined) ?? schedule;
 
 /** Candidates that may stand together in a kernel, with the best of each width, and how good they are: the less, the better. */
 export interface Together<S extends Schedule> {
@@ -69,6 +71,33 @@ export function byBits<S extends Schedule>(
     .sort((a, b) => a.score - b.score);
 }
 
+/** As many tenants' words as run beside each other, about: by their time together kernels are judged that have company. */
+const company = 8;
+
+/**
+ * The schedule for words of one slot beside others: what is best for one alone takes multiprocessors that others could use, what is best for
+ * many is slow for one, so the times of one and of many count alike, relative to the best of each.
+ * @param times of each schedule at each width.
+ * @returns undefined if the schedule of one alone is as good, or if no width says what many take.
+ */
+export function scheduleBeside<S extends Schedule>(
+  schedules: readonly S[],
+  times: readonly (readonly number[])[],
+  widths: readonly number[],
+  alone: S,
+): S | undefined {
+  const one = widths.indexOf(1);
+  const far = (n: number): number => Math.abs(Math.log2(widths[n]! / company));
+  const many = [...widths.keys()].reduce((a, b) => (far(b) < far(a) ? b : a));
+  if (one < 0 || far(many) > 1) return undefined;
+  const least = (w: number): number => Math.min(...times.map((t) => t[w]!));
+  const [leastOne, leastMany] = [least(one), least(many)];
+  const score = (n: number): number => times[n]![one]! / leastOne + times[n]![many]! / leastMany;
+  const best = [...schedules.keys()].reduce((a, b) => (score(b) < score(a) ? b : a));
+  const before = schedules.findIndex((s) => formatSchedule(s) === formatSchedule(alone));
+  return score(best) <= (1 - leastWidthGain) * score(before) ? schedules[best]! : undefined;
+}
+
 export interface Choice {
   readonly schedules: Schedules;
   /** By width: the times of the defaults, and of what was chosen. */
@@ -91,16 +120,29 @@ export function chooseByTime(
   const timesOf = new Map(candidates.map((s, n) => [formatSchedule(s), times[n]!]));
   const time = (s: Schedule, width: number): number =>
     timesOf.get(formatSchedule(s))![widths.indexOf(width)]!;
-  const [best] = byBits(candidates, times);
+  const groups = byBits(candidates, times);
+  const besideOf = ({ schedules }: Together<Schedule>, alone: Schedule): Schedule | undefined =>
+    scheduleBeside(
+      schedules,
+      schedules.map((s) => timesOf.get(formatSchedule(s))!),
+      widths,
+      alone,
+    );
+  const [best] = groups;
   const found = schedulesByWidth(
     widths.map((width, w) => ({ width, best: best!.best[w]! })),
     time,
+    leastWidthGain,
+    besideOf(best!, best!.best[0]!),
   );
   const each = (s: Schedules): number[] => widths.map((width) => time(scheduleFor(s, width), width));
   const least = widths.map((_, w) => Math.min(...times.map((t) => t[w]!)));
   const score = (of: readonly number[]): number => of.reduce((sum, ms, w) => sum + ms / least[w]!, 0);
   const [before, after] = [each(defaults), each(found)];
-  return score(after) <= score(before) * (1 - leastGain)
-    ? { schedules: found, before, after }
-    : { schedules: defaults, before, after: before };
+  if (score(after) <= score(before) * (1 - leastGain)) return { schedules: found, before, after };
+  const { schedule, wider = [] } = defaults;
+  const own = groups.find((g) => g.schedules.some((s) => formatSchedule(s) === formatSchedule(schedule)));
+  const beside = own && besideOf(own, schedule);
+  const schedules = beside ? { schedule, wider: [{ from: 1, schedule: beside }, ...wider] } : defaults;
+  return { schedules, before, after: before };
 }

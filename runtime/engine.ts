@@ -2,7 +2,14 @@
  * @file The issue engine for loaded tenants: requests go in as tensors at any time, and words come from whatever is ready. What is
  * native about it is behind native.ts; here are the tenants' rows, the queues beyond what it takes, and its codes.
  */
-import { groupKey, type Task, type Tenant, type Variant, variantsOf } from '../ir/program.ts';
+import {
+  groupKey,
+  type Task,
+  type Tenant,
+  type Variant,
+  variantsOf,
+  type WiderVariant,
+} from '../ir/program.ts';
 import type { RowContract } from '../ir/row_contract.ts';
 import type {
   NativeEngine,
@@ -51,16 +58,22 @@ function bodyOf(
 }
 
 /** The variants of a task that words can be wide enough for: a tenant has one slot in a word. */
-export function usableVariants(tenants: readonly Tenant[]): (task: Task) => readonly Variant[] {
+export function usableVariants(
+  tenants: readonly Tenant[],
+): (task: Task) => readonly [Variant, ...WiderVariant[]] {
   const widest = new Map<string, number>();
   for (const { model } of tenants)
     for (const key of new Set(model.tasks.map((t) => groupKey(t, 'generic'))))
       widest.set(key, (widest.get(key) ?? 0) + 1);
   return (task) => {
     const slots = widest.get(groupKey(task, 'generic')) ?? 1;
-    return [task, ...(task.wider ?? []).filter((w) => w.from <= slots)];
+    // Nothing runs beside a tenant that is alone.
+    const narrowest = tenants.length > 1 ? 1 : 2;
+    return [task, ...(task.wider ?? []).filter((w) => w.from >= narrowest && w.from <= slots)];
   };
 }
+
+const widerOf = ([_, ...wider]: readonly [Variant, ...WiderVariant[]]): readonly WiderVariant[] => wider;
 
 /** A tenant has as many requests at the native engine: one that runs, and one that is next. */
 const underWayAtMost = 2;
@@ -124,9 +137,7 @@ export class LoadedEngine {
     const taskOf = (tenant: number, task: Task): NativeEngineTask => ({
       ...variantOf(tenant, task, task),
       group: groupOf(task),
-      wider: usable(task)
-        .slice(1)
-        .map((v, n) => ({ from: task.wider![n]!.from, ...variantOf(tenant, task, v) })),
+      wider: widerOf(usable(task)).map((v) => ({ from: v.from, ...variantOf(tenant, task, v) })),
     });
     this.codes = codes.map((c) => c.classes);
     this.#waiting = tenants.map(() => []);

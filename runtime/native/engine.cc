@@ -350,10 +350,11 @@ void Engine::FindReady(bool begun_only) {
 // cut, the one that it began with.
 void Engine::ChooseVariants() {
   chosen_.clear();
+  const bool beside = candidates_.size() > 1;
   for (std::size_t i = 0; i < candidates_.size(); ++i) {
     const Active& active = actives_[candidates_[i]];
     const EngineTask& task = TaskOf(candidates_[i]);
-    const unsigned number = active.block == 0 ? task.VariantFor(together_in_[task.group]) : active.variant;
+    const unsigned number = active.block == 0 ? task.VariantFor(together_in_[task.group], beside) : active.variant;
     const EngineVariant& variant = task.variants[number];
     chosen_.push_back(number);
     ready_[i] = {variant.row, variant.kernel_class, active.block, variant.blocks, block_ns_[variant.row]};

@@ -144,7 +144,8 @@ void SpecReader::ReadTask(Napi::Value value, const Where& where, unsigned tenant
       const Where at(wider_where, i);
       const Napi::Object read = ReadObject(variants[i], at);
       EngineVariant variant = ReadVariant(read, at, tenant);
-      const std::int64_t least = std::int64_t{task.variants.back().from} + 1;
+      // The first of one slot runs by itself; one more may be for words of one slot beside others.
+      const std::int64_t least = i == 0 ? 1 : std::int64_t{task.variants.back().from} + 1;
       variant.from = static_cast<unsigned>(ReadInteger(read.Get("from"), Where(at, "from"), least, INT32_MAX));
       task.variants.push_back(variant);
     }

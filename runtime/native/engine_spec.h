@@ -9,7 +9,8 @@
 
 namespace wideword {
 
-// A task as words of `from` slots of its group and more run it, up to the next variant's.
+// A task as words of `from` slots of its group and more run it, up to the next variant's; a second one from 1 is for words of one slot that
+// others run beside.
 struct EngineVariant {
   unsigned from = 1;
   unsigned kernel_class = 0;
@@ -21,8 +22,10 @@ struct EngineVariant {
 struct EngineTask {
   unsigned group = 0;  // tasks of one group run in one word under the same variant; below EngineSpec::classes
   std::vector<EngineVariant> variants;  // ascending, the first from 1
-  // The number of the variant for words of so many slots of the group.
-  unsigned VariantFor(unsigned slots) const {
+  bool HasOneBesideOthers() const { return variants.size() > 1 && variants[1].from == 1; }
+  // The number of the variant for words of so many slots of the group, by themselves or beside others.
+  unsigned VariantFor(unsigned slots, bool beside) const {
+    if (slots <= 1 && !beside) return 0;
     auto number = static_cast<unsigned>(variants.size()) - 1;
     while (number > 0 && variants[number].from > slots) --number;
     return number;

@@ -38,12 +38,18 @@ Lanes::Lanes(Issuer& issuer, const EngineSpec& spec) : spec_(spec) {
   for (LaneGroup& group : groups_) {
     group.first_chain = static_cast<unsigned>(chains_.size());
     const unsigned widest = std::min(kWidest, static_cast<unsigned>(group.tenants.size()));
-    for (unsigned width = 1;; width = std::min(2 * width, widest)) {
-      group.widths.push_back(width);
-      chains.push_back(AddChain(group, width));
+    const std::vector<EngineTask>& tasks = spec_.tenants[group.tenants.front()].tasks;
+    group.has_beside = std::any_of(tasks.begin(), tasks.end(), [](const EngineTask& task) { return task.HasOneBesideOthers(); });
+    const auto fits = [&](unsigned width, bool beside) {
+      chains.push_back(AddChain(group, width, beside));
       launches += chains.back().size();
       blocks += BlocksOf(chains.back());
-      if (launches > kMostLaunches || blocks > kMostBlocks || RowsOf(chains.back()) > kMostRows) return;
+      return launches <= kMostLaunches && blocks <= kMostBlocks && RowsOf(chains.back()) <= kMostRows;
+    };
+    if (group.has_beside && !fits(1, true)) return;
+    for (unsigned width = 1;; width = std::min(2 * width, widest)) {
+      group.widths.push_back(width);
+      if (!fits(width, false)) return;
       if (width == widest) break;
     }
   }
@@ -70,12 +76,12 @@ void Lanes::FindGroups() {
 }
 
 // Words of so many slots, on the last code that came with the engine for each class: the one that is most of its own.
-CohortChain Lanes::AddChain(const LaneGroup& group, unsigned width) {
+CohortChain Lanes::AddChain(const LaneGroup& group, unsigned width, bool beside) {
   Chain chain;
   chain.width = width;
   CohortChain launches;
   for (const EngineTask& task : spec_.tenants[group.tenants.front()].tasks) {
-    const unsigned number = task.VariantFor(width);
+    const unsigned number = task.VariantFor(width, beside);
     const EngineVariant& variant = task.variants[number];
     const EngineCode& code = *std::find_if(spec_.codes.rbegin(), spec_.codes.rend(),
                                            [&](const EngineCode& c) { return c.body_of[variant.kernel_class] >= 0; });
@@ -98,6 +104,8 @@ Cohort* Lanes::Free() {
 void Lanes::Launch(Cohort& cohort) {
   const LaneGroup& group = groups_[group_of_[cohort.tenants.front()]];
   unsigned number = group.first_chain;
+  const bool beside = running_ > 0 && cohort.tenants.size() == 1;
+  if (group.has_beside && !beside) ++number;
   while (chains_[number].width < cohort.tenants.size()) ++number;
   const bool are_new = cohort.chain != number || cohort.bound != cohort.tenants;
   if (are_new) {

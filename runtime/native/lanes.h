@@ -16,8 +16,10 @@ namespace wideword {
 // Tenants whose requests can run together.
 struct LaneGroup {
   std::vector<unsigned> tenants;
-  // Its chains, ascending by how many slots their words have; the last for all tenants, or as many as a cohort can have.
+  // Its chains, ascending by how many slots their words have; the last for all tenants, or as many as a cohort can have. If `has_beside`
+  // there is one more before them, of one slot, for cohorts beside others.
   unsigned first_chain = 0;
+  bool has_beside = false;
   std::vector<unsigned> widths;
 };
 
@@ -62,7 +64,7 @@ class Lanes {
   };
 
   void FindGroups();
-  CohortChain AddChain(const LaneGroup& group, unsigned width);
+  CohortChain AddChain(const LaneGroup& group, unsigned width, bool beside);
   void Bind(Cohort& cohort, const Chain& chain) const;
 
   const EngineSpec& spec_;

@@ -30,14 +30,15 @@ const tile = (m: number, n: number): ContractionSchedule => ({
   stages: 1,
 });
 const wider: readonly WiderSchedule[] = [
+  { from: 1, schedule: tile(64, 4) },
   { from: 2, schedule: tile(32, 1) },
   { from: 3, schedule: tile(32, 4) },
   { from: 8, schedule: tile(64, 8) },
 ];
 
 /** A model whose kernels have a schedule for each of some widths, as tensor cores' have. */
-async function modelOf(seed: number): Promise<Model> {
-  const source = (await compileModel(mlpModel([40, 70, 24], seed), { name: `mlp${seed}` })) as SourceModel;
+async function modelOf(seed: number, sizes = [40, 70, 24]): Promise<Model> {
+  const source = (await compileModel(mlpModel(sizes, seed), { name: `mlp${seed}` })) as SourceModel;
   const module = scheduleModule(source.module, 'host');
   const { model, classes } = compileModule(
     { ...module, calls: module.calls.map((c) => ({ ...c, kernel: { ...c.kernel, wider } })) },
@@ -93,7 +94,7 @@ describe('schedules by the width of the word', () => {
       for (const word of program.plan.words)
         for (const slot of word.slots) {
           const task = program.plan.tenants[slot.tenant]!.model.tasks[slot.task]!;
-          const variant = variantFor(task, word.slots.length);
+          const variant = variantFor(task, word.slots.length, program.plan.order === 'branches');
           expect(word.classes[slot.body]).toBe(variant.classes[word.tier]);
         }
       const { compiled, cached, shipped } = program.stats;
@@ -110,6 +111,26 @@ describe('schedules by the width of the word', () => {
       await check(count, tenants, { tier: 'auto' });
       await check(count, tenants, { words: 'wide' });
     }, 120_000);
+
+  it('run in branches as one does beside others', async () => {
+    const other = await modelOf(1, [40, 30, 24]);
+    const both = [tenants[0]!, { name: 'other', model: other }];
+    const [chain, branches] = await Promise.all(
+      (['coalesced', 'branches'] as const).map((words) => device.load(both, { tier: 'specialised', words })),
+    );
+    const requests = { t0: x(0), other: x(0) };
+    const [a, b] = [await chain!.run(requests), await branches!.run(requests)];
+    expect(bitsOf(a.outputs.t0!.y!)).toBe(alone[0]);
+    for (const name of ['t0', 'other']) expect(bitsOf(b.outputs[name]!.y!)).toBe(bitsOf(a.outputs[name]!.y!));
+    for (const { order, words, tenants: linked } of [chain!.plan, branches!.plan])
+      for (const { classes, slots } of words) {
+        const task = linked[slots[0]!.tenant]!.model.tasks[slots[0]!.task]!;
+        expect(classes).toEqual([variantFor(task, 1, order === 'branches').classes.specialised]);
+      }
+    expect(branches!.plan.words[0]!.classes).not.toEqual(chain!.plan.words[0]!.classes);
+    chain!.close();
+    branches!.close();
+  });
 
   it('run in turn as each tenant runs by itself', async () => {
     const program = await device.load(tenants.slice(0, 3));

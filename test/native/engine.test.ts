@@ -150,7 +150,8 @@ describe('the issue engine', () => {
       device.createEngine({ ...limits, classes: 4, tenants: [tenant], codes });
     const [w] = tenants[0]!.tasks[0]!.wider!;
     expect(make(broken({ wider: [w!, w!] }))).toThrow(/wider\[1\].from must be/);
-    expect(make(broken({ wider: [{ ...w!, from: 1 }] }))).toThrow(/wider\[0\].from must be/);
+    expect(make(broken({ wider: [{ ...w!, from: 0 }] }))).toThrow(/wider\[0\].from must be/);
+    expect(make(broken({ wider: [w!, { ...w!, from: 1 }] }))).toThrow(/wider\[1\].from must be/);
     expect(make(broken({ group: 4 }))).toThrow(/group must be/);
     expect(() =>
       device.createEngine({ ...limits, classes: 4, tenants: [tenants[0]!], codes: codes.slice(0, 3) }),

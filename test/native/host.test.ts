@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadNative, type NativeDevice, type NativeSlot, type NativeWord } from '../../runtime/native.ts';
+import { loadNative, type NativeDevice } from '../../runtime/native.ts';
 import {
   all,
   buildKernels,

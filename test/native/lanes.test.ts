@@ -273,6 +273,40 @@ describe('lanes on the fake driver', () => {
       return out.join();
     }`;
 
+  it('run one request under another variant where others run beside it', () => {
+    // The first task leaves its sums in c by itself, in d beside others. Tenants of two models, so that none shares a cohort.
+    const { printed } = fake.run(`${lanes}
+      const device = native.openCuda(0);
+      const code = device.load(image, 'add');
+      const ds = [0, 1].map(() => upload(device, [0, 0, 0, 0]));
+      const { tenants } = serving(device, 2);
+      tenants.forEach((t, n) => {
+        const [first] = t.tasks;
+        const beside = { ...first, class: 1, from: 1, operands: [...first.operands.slice(0, 2), whole(ds[n])] };
+        t.tasks = Array(n + 1).fill({ ...first, wider: [beside, { ...beside, from: 2 }] });
+      });
+      const { engine } = serving(device, 1, { tenants });
+      const left = () => tenants.map((t, n) => [t.outputs[0].buffer, ds[n]].map((buffer) => {
+        const sum = download(device, buffer).split(',')[0];
+        device.write({ buffer, offset: 0, data: new Uint8Array(16) });
+        return sum;
+      }).join('/')).join(' ');
+      for (const who of [[0], [1], [0, 1], [1, 0], [1]]) {
+        await drive(engine, who.map(() => 0), who);
+        print(cohorts(engine) + ': ' + left());
+      }
+      engine.close();
+      device.close();`);
+    expect(printed.split('\n')).toEqual([
+      '0: 10/0 0/0',
+      '1: 0/0 11/0',
+      '0 1: 10/0 0/11',
+      '1 0: 0/10 11/0',
+      '1: 0/0 11/0',
+      '',
+    ]);
+  });
+
   it('run cohorts of every width, captured once each, and leave nothing behind', () => {
     const { printed, log } = fake.run(`${lanes}
       const device = native.openCuda(0);

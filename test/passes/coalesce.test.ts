@@ -3,7 +3,7 @@
  */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Tenant, Word } from '../../ir/program.ts';
+import type { Task, Tenant, WiderVariant, Word } from '../../ir/program.ts';
 import { coalesce, timeMultiplexed } from '../../passes/coalesce.ts';
 
 /** A tenant whose tasks are of the classes that the letters name; a digit after a letter is its specialised class. */
@@ -51,6 +51,37 @@ describe('coalesce', () => {
     const words = coalesce(tenants, 'generic');
     check(tenants, words);
     expect(words.map((w) => w.slots.length)).toEqual([3, 3, 3]);
+  });
+
+  it('gives words beside others the variants for that, and none to words by themselves', () => {
+    const like = tenant('t', ['a1', 'b1']);
+    const [task, plain] = like.model.tasks as [Task, Task];
+    const variant = (from: number): WiderVariant => ({
+      ...task,
+      from,
+      blocks: 10 * from,
+      classes: { generic: `g${from}`, specialised: `s${from}` },
+    });
+    const tasks = [{ ...task, wider: [variant(1), variant(4)] }, plain];
+    const tenants = [1, 2, 3, 4].map((n) => ({ name: `t${n}`, model: { ...like.model, tasks } }));
+    const first = (count: number, beside: boolean) => {
+      const { classes, slots } = coalesce(tenants.slice(0, count), 'generic', undefined, beside)[0]!;
+      return [classes[0], slots[0]!.blocks];
+    };
+    expect([first(1, false), first(1, true)]).toEqual([
+      ['a', 3],
+      ['g1', 10],
+    ]);
+    expect([first(2, false), first(2, true)]).toEqual([
+      ['g1', 10],
+      ['g1', 10],
+    ]);
+    expect([first(4, false), first(4, true)]).toEqual([
+      ['g4', 40],
+      ['g4', 40],
+    ]);
+    const [alone] = timeMultiplexed(tenants, coalesce(tenants, 'generic'));
+    expect([alone!.classes[0], alone!.slots[0]!.blocks]).toEqual(['a', 3]);
   });
 
   it('lines up the common tails of unlike chains', () => {

@@ -80,12 +80,63 @@ describe('schedules chosen by time', () => {
       [4, 9, 9],
       [9, 9, 5],
     ]);
-    expect(choice.schedules).toEqual({ schedule: a, wider: [{ from: 4, schedule: b }] });
+    // b is also the one for words of one slot beside others.
+    expect(choice.schedules).toEqual({ schedule: a, wider: [{ from: 1, schedule: b }] });
     expect([choice.before, choice.after]).toEqual([
       [5, 5, 9],
       [5, 4, 6],
     ]);
     expect(widths.map((w) => scheduleFor(choice.schedules, w))).toEqual([a, b, b]);
+  });
+
+  it('have one of their own beside others, if it costs one alone less than it spares many', () => {
+    const times = [
+      [4, 6, 12],
+      [5, 6, 7],
+      [9, 5, 6],
+    ];
+    const three = [a, b, mma(64, 1)] as const;
+    const chosen = (of: readonly (readonly number[])[], at = widths) =>
+      chooseByTime([...three], of, at, { schedule: a }, 0.03).schedules;
+    // b: 5/4 + 7/6 is less than 4/4 + 12/6 and 9/4 + 6/6.
+    expect(chosen(times)).toEqual({
+      schedule: a,
+      wider: [
+        { from: 1, schedule: b },
+        { from: 4, schedule: three[2] },
+      ],
+    });
+    // The one that is best for one alone is as good, or nothing says what many take.
+    expect(chosen([[4, 6, 7], ...times.slice(1)])).toEqual({
+      schedule: a,
+      wider: [{ from: 4, schedule: three[2] }],
+    });
+    expect(
+      chosen(
+        times.map((t) => t.slice(0, 2)),
+        [1, 2],
+      ).wider?.some((w) => w.from === 1),
+    ).toBeFalsy();
+    // Other numbers of parts give other bits.
+    const parts = chooseByTime([a, mma(32, 2)], [times[0]!, [5, 9, 7]], widths, { schedule: a }, 0.03);
+    expect(parts.schedules.wider?.some((w) => w.from === 1)).toBeFalsy();
+  });
+
+  it('have one beside others where the defaults are best otherwise', () => {
+    const choice = choose(
+      [
+        [4, 4, 8],
+        [5, 4, 5],
+      ],
+      { schedule: a, wider: [{ from: 8, schedule: b }] },
+    );
+    expect(choice.schedules).toEqual({
+      schedule: a,
+      wider: [
+        { from: 1, schedule: b },
+        { from: 8, schedule: b },
+      ],
+    });
   });
 
   it('take the number of parts that is worth most at all widths together', () => {

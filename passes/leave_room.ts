@@ -1,0 +1,32 @@
+/**
+ * @file Constraining words of branches: a kernel of very many blocks that wait for memory, such as one row by a large matrix, fills every
+ * multiprocessor with blocks that end late, and whatever is more urgent stands before full multiprocessors meanwhile. On fewer blocks it
+ * takes little longer, as memory is what it waits for. (VGG-11's 25088x4096 layer for one tenant on an H100: 74 µs on 4,096 blocks of a warp, 84 on
+ * 2,048, 127 on 1,024; all others of mix B stood still for 90 µs.)
+ */
+import type { Measurement } from './block_time.ts';
+
+/** A kernel may take so many times as long, at most. */
+const mostSlack = 2;
+
+/** Fewer blocks must leave others at least this part of the multiprocessors' time that the kernel takes with all. */
+const leastLeft = 0.4;
+
+/**
+ * Physical blocks for a word of one slot that others run beside: of the numbers that were measured the one that takes least of places times
+ * time, if that is worth it; else all.
+ * @param times of the kernel alone on so many blocks, with that on all of them.
+ * @param virtual its blocks.
+ * @param urgency from 0 to 1: how long the chain of words from this one on is, as a part of the longest (urgency.ts). What is not urgent may
+ *   take longer by as much as it has time.
+ */
+export function blocksWithRoom(times: readonly Measurement[], virtual: number, urgency: number): number {
+  const full = times.find((m) => m.blocks === virtual);
+  if (!full) return virtual;
+  const longest = full.milliseconds * Math.min(mostSlack, 1 / Math.max(urgency, 1e-9));
+  const taken = (m: Measurement): number => m.blocks * m.milliseconds;
+  const least = times
+    .filter((m) => m.milliseconds <= longest && taken(m) <= (1 - leastLeft) * taken(full))
+    .reduce((best, m) => (taken(m) < taken(best) ? m : best), full);
+  return least.blocks;
+}

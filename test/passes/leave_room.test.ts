@@ -1,0 +1,32 @@
+/** @file Fewer blocks for words of branches: only where that leaves others much, and as far as there is time. */
+import { describe, expect, it } from 'vitest';
+import { blocksWithRoom } from '../../passes/leave_room.ts';
+
+const times = (...all: readonly (readonly [number, number])[]) =>
+  all.map(([blocks, milliseconds]) => ({ blocks, milliseconds }));
+
+/** A large matrix by one row, on an H100: memory is what it waits for. */
+const matrix = times([528, 0.233], [1024, 0.127], [2048, 0.084], [4096, 0.073]);
+
+describe('blocks with room for others', () => {
+  it('are fewer where memory is the limit', () => {
+    expect(blocksWithRoom(matrix, 4096, 0.3)).toBe(1024);
+  });
+
+  it('are as many as the urgency asks for', () => {
+    expect(blocksWithRoom(matrix, 4096, 0.8)).toBe(2048);
+    expect(blocksWithRoom(matrix, 4096, 1)).toBe(4096);
+    // However little hurry there is, it takes twice as long at most.
+    expect(blocksWithRoom(matrix, 4096, 0)).toBe(1024);
+  });
+
+  it('are all where time is work over blocks', () => {
+    expect(blocksWithRoom(times([32, 4], [64, 2], [128, 1]), 128, 0.1)).toBe(128);
+    expect(blocksWithRoom(times([32, 3], [64, 1.8], [128, 1]), 128, 0.1)).toBe(128);
+  });
+
+  it('are all where nothing was measured, or not on all of them', () => {
+    expect(blocksWithRoom([], 96, 0.1)).toBe(96);
+    expect(blocksWithRoom(matrix, 8192, 0.1)).toBe(8192);
+  });
+});
