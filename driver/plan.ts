@@ -4,24 +4,11 @@
 
 import { isDeepStrictEqual } from 'node:util';
 import type { KernelClass } from '../ir/class.ts';
-import {
-  codeKey,
-  isChain,
-  type Program,
-  type Tenant,
-  type Variant,
-  variantIn,
-  variantsOf,
-  type Word,
-  type WordPlan,
-} from '../ir/program.ts';
+import { codeKey, type Program, type Tenant, variantsOf, type Word, type WordPlan } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
-import type { BlockCurve } from '../passes/block_time.ts';
+import { branches } from '../passes/branches.ts';
 import { coalesce, type TierChoice } from '../passes/coalesce.ts';
-import { blocksWithRoom } from '../passes/leave_room.ts';
 import { estimatedTimes, type PackOptions, pack } from '../passes/pack.ts';
-import { urgencies } from '../passes/urgency.ts';
-import { type Load, shapeWord } from '../passes/word_time.ts';
 import type { BlockTable } from './block_table.ts';
 import type { TenantModel } from './code.ts';
 import type { Tuning } from './tuning.ts';
@@ -98,23 +85,15 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
     ? (task, t) => blocks.timeOf(task, t)
     : estimatedTimes(limits, units);
   if (words === 'branches') {
-    const plan = { ...coalesced(), words: coalesce(linked, tier, width, true) };
-    if (isChain(plan.words))
-      return {
-        ...coalesced(),
-        notes: ['words have no branches: each needs the one before it, as a tenant is in both'],
-      };
-    const urgency = urgencies(plan.words, expectedTimes(linked, plan.words, timeOf));
-    // Other kernels get all of their blocks: a GPU gives places to the blocks of other branches as they come free, and shares that are set
-    // too small cost more than good ones gain.
-    const constrained = plan.words.map((word, n): Word => {
-      const [slot, ...others] = word.slots;
-      if (others.length > 0 || !slot || slot.range) return word;
-      const variant = variantIn(linked[slot.tenant]!.model.tasks[slot.task]!, word, slot)!;
-      const times = blocks?.timesOf(variant, word.tier) ?? [];
-      return { ...word, slots: [{ ...slot, blocks: blocksWithRoom(times, variant.blocks, urgency[n]!) }] };
+    const branched = branches(linked, {
+      tier,
+      timeOf,
+      ...(width !== undefined && { width }),
+      ...(blocks && { timesOf: (task, t) => blocks.timesOf(task, t) }),
     });
-    return { ...plan, words: constrained, kind: 'branches', order: 'branches', urgency };
+    if (!branched)
+      return coalesced('words have no branches: each needs the one before it, as a tenant is in both');
+    return { tenants: linked, ...branched, kind: 'branches', order: 'branches', notes: [] };
   }
   const models = [...new Set(tenants.map((t) => t.model))];
   // What comes from an artefact has no kernels to emit other code from.
@@ -138,25 +117,6 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
       ? ['some words are narrower than they could be: the artefact has no code for all of their classes']
       : [];
   return { tenants: linked, words: packed, kind: 'wide', predicted, notes };
-}
-
-/** Milliseconds of each word by itself. */
-function expectedTimes(
-  tenants: readonly Tenant[],
-  words: readonly Word[],
-  timeOf: PackOptions['timeOf'],
-): number[] {
-  // Every layer of every tenant asks, and each asks for a look into the table.
-  const curves = new Map<Variant, BlockCurve>();
-  return words.map((word) => {
-    const loads = word.slots.map((slot): Load => {
-      const variant = variantIn(tenants[slot.tenant]!.model.tasks[slot.task]!, word, slot)!;
-      let curve = curves.get(variant);
-      if (!curve) curves.set(variant, (curve = timeOf(variant, word.tier).curve));
-      return { virtual: variant.blocks, curve };
-    });
-    return shapeWord(loads).milliseconds;
-  });
 }
 
 /** The same with the kernels of all classes, to print or to interpret. Every tenant's model must be compiled from its source. */

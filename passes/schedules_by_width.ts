@@ -73,10 +73,15 @@ export function byBits<S extends Schedule>(
 
 /** As many tenants' words as run beside each other, about: by their time together kernels are judged that have company. */
 const company = 8;
+/**
+ * How much the time of many counts, where that of one alone counts 1. More makes one slower than it need be, less takes from others: on an
+ * H100 mixes of models and requests at random were best from 1 on, and unlike kernels the better the more (docs/performance.md).
+ */
+const weightOfMany = 3;
 
 /**
  * The schedule for words of one slot beside others: what is best for one alone takes multiprocessors that others could use, what is best for
- * many is slow for one, so the times of one and of many count alike, relative to the best of each.
+ * many is slow for one, so both times count, relative to the best of each.
  * @param times of each schedule at each width.
  * @returns undefined if the schedule of one alone is as good, or if no width says what many take.
  */
@@ -92,7 +97,8 @@ export function scheduleBeside<S extends Schedule>(
   if (one < 0 || far(many) > 1) return undefined;
   const least = (w: number): number => Math.min(...times.map((t) => t[w]!));
   const [leastOne, leastMany] = [least(one), least(many)];
-  const score = (n: number): number => times[n]![one]! / leastOne + times[n]![many]! / leastMany;
+  const score = (n: number): number =>
+    times[n]![one]! / leastOne + (weightOfMany * times[n]![many]!) / leastMany;
   const best = [...schedules.keys()].reduce((a, b) => (score(b) < score(a) ? b : a));
   const before = schedules.findIndex((s) => formatSchedule(s) === formatSchedule(alone));
   return score(best) <= (1 - leastWidthGain) * score(before) ? schedules[best]! : undefined;

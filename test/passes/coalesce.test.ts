@@ -65,7 +65,7 @@ describe('coalesce', () => {
     const tasks = [{ ...task, wider: [variant(1), variant(4)] }, plain];
     const tenants = [1, 2, 3, 4].map((n) => ({ name: `t${n}`, model: { ...like.model, tasks } }));
     const first = (count: number, beside: boolean) => {
-      const { classes, slots } = coalesce(tenants.slice(0, count), 'generic', undefined, beside)[0]!;
+      const { classes, slots } = coalesce(tenants.slice(0, count), 'generic', undefined, () => beside)[0]!;
       return [classes[0], slots[0]!.blocks];
     };
     expect([first(1, false), first(1, true)]).toEqual([

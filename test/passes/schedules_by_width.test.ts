@@ -146,7 +146,14 @@ describe('schedules chosen by time', () => {
       [5, 5, 9],
       [9, 9, 5.5],
     ]);
-    expect(choice.schedules).toEqual({ schedule: c, wider: [{ from: 8, schedule: d }] });
+    expect(choice.schedules).toEqual({
+      schedule: c,
+      wider: [
+        { from: 1, schedule: d },
+        { from: 4, schedule: c },
+        { from: 8, schedule: d },
+      ],
+    });
   });
 
   it('are one where a wider word gains too little, and the default where all do', () => {
@@ -166,7 +173,7 @@ describe('schedules chosen by time', () => {
     expect(
       choose(
         [
-          [5, 5, 6],
+          [5, 5, 5.2],
           [6, 6, 5],
         ],
         defaults,

@@ -1,0 +1,72 @@
+/**
+ * @file The words of branches: coalesced ones, of which those of different tenants run side by side, ordered only as tenants demand. Decides
+ * what each kernel runs as beside others, which word gets places first, and who leaves room for others.
+ */
+import type { Tier } from '../ir/class.ts';
+import { isChain, type Tenant, type Variant, variantIn, type Word } from '../ir/program.ts';
+import { type BlockCurve, type Measurement, timeOn } from './block_time.ts';
+import { coalesce, type TierChoice } from './coalesce.ts';
+import { blocksWithRoom } from './leave_room.ts';
+import type { TaskTime } from './pack.ts';
+import { urgencies } from './urgency.ts';
+import { type Load, shapeWord } from './word_time.ts';
+
+export interface BranchOptions {
+  readonly tier: TierChoice;
+  /** Most slots of a word. Default: any number. */
+  readonly width?: number;
+  readonly timeOf: (task: Variant, tier: Tier) => TaskTime;
+  /** Milliseconds of a word of one slot that were measured on some numbers of blocks; none if nothing was. */
+  readonly timesOf?: (task: Variant, tier: Tier) => readonly Measurement[];
+}
+
+/**
+ * A tenant whose chain of kernels takes at least this part of what all chains take together is what the round waits for, however well the
+ * others share (eight chains of mix B side by side took 0.4 of what they take one after another on an H100). It runs as is best alone.
+ */
+const longChain = 0.2;
+
+/** Words with how urgent each is (urgency.ts); undefined if each needs the one before it, so that there are no branches. */
+export function branches(
+  tenants: readonly Tenant[],
+  { tier, width, timeOf, timesOf = () => [] }: BranchOptions,
+): { readonly words: Word[]; readonly urgency: number[] } | undefined {
+  // Every layer of every tenant asks, and each asks for a look into a table.
+  const curves = new Map<Variant, BlockCurve>();
+  const curveOf = (variant: Variant, tier: Tier): BlockCurve => {
+    let curve = curves.get(variant);
+    if (!curve) curves.set(variant, (curve = timeOf(variant, tier).curve));
+    return curve;
+  };
+  const aloneIn = tier === 'auto' ? 'specialised' : tier;
+  const chains = tenants.map(({ model }) =>
+    sum(model.tasks.map((task) => timeOn(curveOf(task, aloneIn), task.blocks, task.blocks))),
+  );
+  const hasCompany = (tenant: number): boolean => chains[tenant]! < longChain * sum(chains);
+  const words = coalesce(tenants, tier, width, hasCompany);
+  if (isChain(words)) return undefined;
+
+  const variantsIn = (word: Word): Variant[] =>
+    word.slots.map((slot) => variantIn(tenants[slot.tenant]!.model.tasks[slot.task]!, word, slot)!);
+  const times = words.map((word) => {
+    const loads = variantsIn(word).map(
+      (variant): Load => ({ virtual: variant.blocks, curve: curveOf(variant, word.tier) }),
+    );
+    return shapeWord(loads).milliseconds;
+  });
+  const urgency = urgencies(words, times);
+  return {
+    // Most get all of their blocks: a GPU gives places to the blocks of other branches as they come free, and shares that are set too small
+    // cost more than good ones gain.
+    words: words.map((word, n) => {
+      const [slot, ...others] = word.slots;
+      if (!slot || others.length > 0) return word;
+      const [variant] = variantsIn(word);
+      const blocks = blocksWithRoom(timesOf(variant!, word.tier), variant!.blocks, urgency[n]!);
+      return { ...word, slots: [{ ...slot, blocks }] };
+    }),
+    urgency,
+  };
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0);
