@@ -1,0 +1,100 @@
+/**
+ * @file What requests at random times would wait for if tenants shared a device perfectly: whoever arrives joins at once, n requests that
+ * run each advance as fast as in a coalesced round of n, and nothing is lost in between. No engine serves them sooner whose rounds take
+ * as long, so `wideword bench serve` is to be held against this. A simulation: no device is needed.
+ *
+ *     npx tsx bench/ideal_sharing.ts --times 1:0.247,8:0.49,16:0.84,32:1.73 --tenants 16 --load 0.3,0.6
+ *
+ * The times are those of `wideword bench MODEL --tenants 1,8,16,32 --mode coalesced`, in milliseconds; between them lines are drawn.
+ */
+import { Command, InvalidArgumentError } from 'commander';
+import { quantile } from '../cli/bench/report.ts';
+import { sinceFree } from '../cli/bench/serve.ts';
+import { generator } from '../ir/random.ts';
+
+type Point = readonly [tenants: number, milliseconds: number];
+
+function parseTimes(text: string): readonly Point[] {
+  const points = text.split(',').map((pair) => pair.split(':').map(Number));
+  const ascending = points.every(([n, ms], i) => n! > (points[i - 1]?.[0] ?? 0) && ms! > 0);
+  if (!ascending || points[0]?.[0] !== 1) throw new InvalidArgumentError('expected such as 1:0.247,16:0.84');
+  return points.map(([n, ms]) => [n!, ms!]);
+}
+
+const options = new Command('ideal_sharing')
+  .requiredOption('--times <list>', 'milliseconds of rounds of so many tenants', parseTimes)
+  .option('--tenants <n>', 'who send requests', Number, 16)
+  .option('--load <list>', 'parts of what rounds of all tenants get through', '0.3,0.6')
+  .option('--requests <n>', 'of each load', Number, 100_000)
+  .option('--seed <n>', 'of the arrivals', Number, 1)
+  .parse()
+  .opts<{ times: readonly Point[]; tenants: number; load: string; requests: number; seed: number }>();
+
+/** Milliseconds of a round of n tenants; beyond the last measured width as many times as long as it is wider. */
+function roundOf(n: number): number {
+  const { times } = options;
+  const above = times.findIndex(([width]) => width >= n);
+  if (above < 0) {
+    const [width, ms] = times.at(-1)!;
+    return (ms * n) / width;
+  }
+  const [width, ms] = times[above]!;
+  const [before, least] = times[above - 1] ?? [width - 1, ms];
+  return least + ((ms - least) * (n - before)) / (width - before);
+}
+
+interface Arrivals {
+  readonly at: number[];
+  readonly tenant: number[];
+}
+
+/** Latencies of requests in the order of their arrival. A tenant's requests run one after another. */
+function serve({ at, tenant }: Arrivals): Float64Array {
+  const latencies = new Float64Array(at.length);
+  const waiting: number[][] = Array.from({ length: options.tenants }, () => []);
+  /** By tenant, the request that runs and what is left of it, from 1 to 0. */
+  const running = new Map<number, { readonly request: number; left: number }>();
+  let now = 0;
+  let next = 0;
+  while (next < at.length || running.size > 0) {
+    const round = roundOf(Math.max(1, running.size));
+    const least = Math.min(...[...running.values()].map((r) => r.left));
+    const arrival = at[next] ?? Number.POSITIVE_INFINITY;
+    const until = Math.min(arrival, now + least * round);
+    for (const r of running.values()) r.left -= (until - now) / round;
+    now = until;
+    if (now === arrival) waiting[tenant[next]!]!.push(next++);
+    for (const [t, { request, left }] of running) {
+      if (left > 1e-9) continue;
+      latencies[request] = now - at[request]!;
+      running.delete(t);
+    }
+    for (const [t, requests] of waiting.entries())
+      if (requests.length > 0 && !running.has(t)) running.set(t, { request: requests.shift()!, left: 1 });
+  }
+  return latencies;
+}
+
+const saturated = options.tenants / roundOf(options.tenants);
+const alone = roundOf(1);
+for (const load of options.load.split(',').map(Number)) {
+  const random = generator(options.seed);
+  let t = 0;
+  const at = Array.from(
+    { length: options.requests },
+    () => (t -= Math.log(1 - random()) / (load * saturated)),
+  );
+  const tenant = at.map(() => Math.floor(random() * options.tenants));
+  const latencies = serve({ at, tenant });
+  const of = (all: Iterable<number>, part: number): string =>
+    `${(
+      quantile(
+        [...all].sort((a, b) => a - b),
+        part,
+      ) / alone
+    ).toFixed(2)}×`;
+  const free = sinceFree({ at, tenant }, latencies);
+  console.log(
+    `${Math.round(100 * load)} % of ${Math.round(1000 * saturated)} a second: p50 ${of(latencies, 0.5)}, p99 ${of(latencies, 0.99)} of one alone; since the tenant was free p50 ${of(free, 0.5)}, p99 ${of(free, 0.99)}`,
+  );
+}
