@@ -62,10 +62,10 @@ export function planMemory(module: Module): MemoryPlan {
   }));
   const whole = { from: 0, to: module.calls.length };
   const scratch = module.calls.map(({ kernel }, at) =>
-    kernelVariants(kernel).map(({ from, kernel: variant }) =>
+    kernelVariants(kernel).map(({ from, kernel: variant }, v) =>
       scratchOf(variant).map((s) => {
         const range = s.keepsZeros ? whole : { from: at, to: at };
-        const name = from === 1 ? `${s.name}.${at}` : `${s.name}.${at}.from${from}`;
+        const name = v === 0 ? `${s.name}.${at}` : `${s.name}.${at}.from${from}`;
         return { name: unusedName(module, name), range, bytes: scratchBytes(s) };
       }),
     ),
