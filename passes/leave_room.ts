@@ -6,6 +6,9 @@
  */
 import type { Measurement } from './block_time.ts';
 
+/** Milliseconds: what is shorter is over before others have waited long. */
+const leastTime = 0.01;
+
 /** A kernel may take so many times as long, at most. */
 const mostSlack = 2;
 
@@ -22,7 +25,7 @@ const leastLeft = 0.4;
  */
 export function blocksWithRoom(times: readonly Measurement[], virtual: number, urgency: number): number {
   const full = times.find((m) => m.blocks === virtual);
-  if (!full) return virtual;
+  if (!full || full.milliseconds < leastTime) return virtual;
   const longest = full.milliseconds * Math.min(mostSlack, 1 / Math.max(urgency, 1e-9));
   const taken = (m: Measurement): number => m.blocks * m.milliseconds;
   const least = times

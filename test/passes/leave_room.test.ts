@@ -22,6 +22,8 @@ describe('blocks with room for others', () => {
 
   it('are all where time is work over blocks', () => {
     expect(blocksWithRoom(times([32, 4], [64, 2], [128, 1]), 128, 0.1)).toBe(128);
+    // What is over soon takes nothing that others wait for.
+    expect(blocksWithRoom(times([16, 3e-3], [256, 2e-3]), 256, 0.1)).toBe(256);
     expect(blocksWithRoom(times([32, 3], [64, 1.8], [128, 1]), 128, 0.1)).toBe(128);
   });
 
