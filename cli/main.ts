@@ -343,7 +343,7 @@ benchCommand
     'how many times as long as its first request needs by itself a word may take (default: 4)',
     stretch,
   )
-  .option('--lanes <n>', 'cohorts of requests that run side by side, at most (default: 4)', lanes)
+  .option('--lanes <n>', 'cohorts of requests that run side by side, at most (default: 6)', lanes)
   .option(
     '--bound <ms>',
     'what no word may be planned to take longer than; then no cohorts (default: no bound)',

@@ -151,7 +151,7 @@ export class Device {
       stretch = 4,
       boundMilliseconds = host ? 20 : 1,
       rounds = true,
-      lanes: most = 4,
+      lanes: most = 6,
       tier,
     } = options;
     const names = new Set(tenants.map((t) => t.name));
