@@ -23,7 +23,7 @@ import { attentionCandidates } from './attention_tile.ts';
 import { mmaCandidates, usesMma } from './mma_tile.ts';
 import { estimateMma } from './mma_time.ts';
 import { reductionSchedules } from './reduction_lanes.ts';
-import { contracts, hostWidths, innerWork, scheduleKernel } from './schedule.ts';
+import { contracts, hostDepths, hostWidths, innerWork, scheduleKernel } from './schedule.ts';
 import { byBits } from './schedules_by_width.ts';
 import { estimateSimt, simtToTry } from './simt_tile.ts';
 
@@ -136,7 +136,7 @@ function isLawful(kernel: Kernel, schedule: Schedule, target: Target): boolean {
 function hostTiles(): ContractionSchedule[] {
   const sides = [32, 64, 128].flatMap((m) => hostWidths.map((n) => ({ m, n })));
   return sides.flatMap(({ m, n }) =>
-    [32, 64, 128, 256].map(
+    [...hostDepths, 128, 256].map(
       (k): ContractionSchedule => ({
         skeleton: 'contraction',
         threads: 1,

@@ -42,7 +42,8 @@ function chooseSchedules(kernel: Kernel, target: Target): Schedules {
 }
 
 function chooseSchedule(kernel: Kernel, contraction: Contraction | undefined, target: Target): Schedule {
-  if (contraction && contracts(contraction, target)) return hostTile(volume(contraction.n));
+  if (contraction && contracts(contraction, target))
+    return hostTile(volume(contraction.n), volume(contraction.k));
   const attention = attentionOf(kernel);
   const tiled = attention && attentionSchedule(attention, target);
   if (tiled) return tiled;
@@ -93,13 +94,17 @@ function mapSchedule(kernel: Kernel, target: Target, perPoint: number): MapSched
 /** Widths of a host tile's n side that its register blocks (6 or 4 columns, or 1) divide. */
 export const hostWidths = [1, 4, 8, 12, 24, 48, 96] as const;
 
-function hostTile(n: number): ContractionSchedule {
+/** Depths of a host tile: 9 are a depthwise window's. What a short sum leaves of a step would be staged and multiplied all the same. */
+export const hostDepths = [9, 16, 32, 64] as const;
+
+function hostTile(n: number, k: number): ContractionSchedule {
   // The narrowest that holds n, else the widest: a staged row of `a` is then used for as many columns as it can be.
   const width = hostWidths.find((w) => n <= w) ?? 96;
+  const depth = hostDepths.find((d) => k <= d) ?? 64;
   return {
     skeleton: 'contraction',
     threads: 1,
-    tile: { m: 64, n: width, k: 64 },
+    tile: { m: 64, n: width, k: depth },
     perThread: { m: 64, n: width },
     stages: 1,
   };
