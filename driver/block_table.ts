@@ -7,10 +7,11 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import type { Tier } from '../ir/class.ts';
-import type { Resources } from '../ir/occupancy.ts';
+import { blocksPerUnit, type Resources } from '../ir/occupancy.ts';
 import type { Variant } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import { estimateCurve, fitCurve, type Measurement } from '../passes/block_time.ts';
+import type { OnBlocks } from '../passes/leave_room.ts';
 import type { TaskTime } from '../passes/pack.ts';
 import { cpuIdentity } from '../runtime/toolchain.ts';
 import { type Measured, Measurements } from './measurements.ts';
@@ -66,9 +67,12 @@ export class BlockTable {
     return this.#entries.put(blockKey(classKey, sizes), { format, units: this.units, ...entry });
   }
 
-  /** What was measured of a task on this many units, a word of one slot; none if nothing was. */
-  timesOf(task: Variant, tier: Tier): readonly Measurement[] {
-    return this.#entryOf(task, tier)?.times ?? [];
+  /** What was measured of a task on this many units; undefined if nothing was. */
+  onBlocks(task: Variant, tier: Tier): OnBlocks | undefined {
+    const entry = this.#entryOf(task, tier);
+    if (!entry) return undefined;
+    const held = blocksPerUnit(entry.resources ?? task.work, targetOf(this.target));
+    return { times: entry.times, places: held * this.units };
   }
 
   timeOf(task: Variant, tier: Tier): TaskTime {

@@ -89,7 +89,8 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
       tier,
       timeOf,
       ...(width !== undefined && { width }),
-      ...(blocks && { timesOf: (task, t) => blocks.timesOf(task, t) }),
+      // The host runs branches in order: nobody would have the room.
+      ...(blocks && limits.kind === 'cuda' && { onBlocks: (task, t) => blocks.onBlocks(task, t) }),
     });
     if (!branched)
       return coalesced('words have no branches: each needs the one before it, as a tenant is in both');

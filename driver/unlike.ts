@@ -401,8 +401,8 @@ class UnlikeKernels {
     const urgency = urgencies(plan, times);
     return words.map((word, n) => {
       const [slot] = word.slots as [NativeSlot];
-      const times = this.blocks.timesOf(variantOf(this.chosen[slot.tenant]!.beside), tier);
-      const blocks = blocksWithRoom(times, slot.end, urgency[n]!);
+      const known = this.blocks.onBlocks(variantOf(this.chosen[slot.tenant]!.beside), tier);
+      const blocks = blocksWithRoom(known, slot.end, urgency[n]!);
       return { ...word, slots: [{ ...slot, blocks }], urgency: urgency[n]! };
     });
   }

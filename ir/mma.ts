@@ -122,8 +122,9 @@ const mostSumsOfTwo = 64;
  * two of which fit otherwise. Without it some take a few registers more than their half. 1 where nothing is asked for.
  */
 export function mmaBlocksHeld(c: Contraction, s: MmaSchedule, target: Target): 1 | 2 {
-  const { threads, tile, segments } = s;
-  if (threads !== 256 || (tile.m * tile.n * segments) / threads > mostSumsOfTwo) return 1;
+  const { threads, tile, segments, splits } = s;
+  // Blocks that share a tile have more to keep, and few of them are on a multiprocessor anyway.
+  if (threads !== 256 || splits > 1 || (tile.m * tile.n * segments) / threads > mostSumsOfTwo) return 1;
   const registers = target.unit.registers / (2 * threads);
   return blocksPerUnit({ threads, registers, sharedBytes: mmaSharedBytes(c, s) }, target) >= 2 ? 2 : 1;
 }

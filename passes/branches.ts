@@ -4,9 +4,9 @@
  */
 import type { Tier } from '../ir/class.ts';
 import { isChain, type Tenant, type Variant, variantIn, type Word } from '../ir/program.ts';
-import { type BlockCurve, type Measurement, timeOn } from './block_time.ts';
+import { type BlockCurve, timeOn } from './block_time.ts';
 import { coalesce, type TierChoice } from './coalesce.ts';
-import { blocksWithRoom } from './leave_room.ts';
+import { blocksWithRoom, type OnBlocks } from './leave_room.ts';
 import type { TaskTime } from './pack.ts';
 import { urgencies } from './urgency.ts';
 import { type Load, shapeWord } from './word_time.ts';
@@ -16,8 +16,8 @@ export interface BranchOptions {
   /** Most slots of a word. Default: any number. */
   readonly width?: number;
   readonly timeOf: (task: Variant, tier: Tier) => TaskTime;
-  /** Milliseconds of a word of one slot that were measured on some numbers of blocks; none if nothing was. */
-  readonly timesOf?: (task: Variant, tier: Tier) => readonly Measurement[];
+  /** What was measured of a task on some numbers of blocks, if it was. Without it none leaves room. */
+  readonly onBlocks?: (task: Variant, tier: Tier) => OnBlocks | undefined;
 }
 
 /**
@@ -29,7 +29,7 @@ const longChain = 0.2;
 /** Words with how urgent each is (urgency.ts); undefined if each needs the one before it, so that there are no branches. */
 export function branches(
   tenants: readonly Tenant[],
-  { tier, width, timeOf, timesOf = () => [] }: BranchOptions,
+  { tier, width, timeOf, onBlocks = () => undefined }: BranchOptions,
 ): { readonly words: Word[]; readonly urgency: number[] } | undefined {
   // Every layer of every tenant asks, and each asks for a look into a table.
   const curves = new Map<Variant, BlockCurve>();
@@ -62,7 +62,7 @@ export function branches(
       const [slot, ...others] = word.slots;
       if (!slot || others.length > 0) return word;
       const [variant] = variantsIn(word);
-      const blocks = blocksWithRoom(timesOf(variant!, word.tier), variant!.blocks, urgency[n]!);
+      const blocks = blocksWithRoom(onBlocks(variant!, word.tier), variant!.blocks, urgency[n]!);
       return { ...word, slots: [{ ...slot, blocks }] };
     }),
     urgency,

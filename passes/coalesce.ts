@@ -77,7 +77,8 @@ function wordOf(
 export function timeMultiplexed(tenants: readonly Tenant[], words: readonly Word[]): Word[] {
   const alone = (word: Word, slot: Slot): Word => {
     const task = tenants[slot.tenant]!.model.tasks[slot.task]!;
-    if (!task.wider || slot.range) return { ...word, slots: [slot] };
+    if (slot.range) return { ...word, slots: [slot] };
+    if (!task.wider) return { ...word, slots: [{ ...slot, blocks: task.blocks }] };
     return {
       ...word,
       classes: [task.classes[word.tier]],

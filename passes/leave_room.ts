@@ -6,6 +6,14 @@
  */
 import type { Measurement } from './block_time.ts';
 
+/** What was measured of a kernel by itself. */
+export interface OnBlocks {
+  /** Words of one slot on some numbers of blocks. */
+  readonly times: readonly Measurement[];
+  /** Blocks of it that the device holds at once. */
+  readonly places: number;
+}
+
 /** Milliseconds: what is shorter is over before others have waited long. */
 const leastTime = 0.01;
 
@@ -17,17 +25,19 @@ const leastLeft = 0.4;
 
 /**
  * Physical blocks for a word of one slot that others run beside: of the numbers that were measured the one that takes least of places times
- * time, if that is worth it; else all.
- * @param times of the kernel alone on so many blocks, with that on all of them.
+ * time, if that is worth it; else all. Blocks that wait for a place take none.
+ * @param measured with the time on all blocks; nothing is known without.
  * @param virtual its blocks.
  * @param urgency from 0 to 1: how long the chain of words from this one on is, as a part of the longest (urgency.ts). What is not urgent may
  *   take longer by as much as it has time.
  */
-export function blocksWithRoom(times: readonly Measurement[], virtual: number, urgency: number): number {
+export function blocksWithRoom(measured: OnBlocks | undefined, virtual: number, urgency: number): number {
+  if (!measured) return virtual;
+  const { times, places } = measured;
   const full = times.find((m) => m.blocks === virtual);
   if (!full || full.milliseconds < leastTime) return virtual;
   const longest = full.milliseconds * Math.min(mostSlack, 1 / Math.max(urgency, 1e-9));
-  const taken = (m: Measurement): number => m.blocks * m.milliseconds;
+  const taken = (m: Measurement): number => Math.min(m.blocks, places) * m.milliseconds;
   const least = times
     .filter((m) => m.milliseconds <= longest && taken(m) <= (1 - leastLeft) * taken(full))
     .reduce((best, m) => (taken(m) < taken(best) ? m : best), full);

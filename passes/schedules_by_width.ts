@@ -149,6 +149,12 @@ export function chooseByTime(
   const { schedule, wider = [] } = defaults;
   const own = groups.find((g) => g.schedules.some((s) => formatSchedule(s) === formatSchedule(schedule)));
   const beside = own && besideOf(own, schedule);
-  const schedules = beside ? { schedule, wider: [{ from: 1, schedule: beside }, ...wider] } : defaults;
-  return { schedules, before, after: before };
+  if (!beside) return { schedules: defaults, before, after: before };
+  // Wider words go on as they were.
+  const two = wider[0]?.from === 2 ? [] : [{ from: 2, schedule }];
+  return {
+    schedules: { schedule, wider: [{ from: 1, schedule: beside }, ...two, ...wider] },
+    before,
+    after: before,
+  };
 }

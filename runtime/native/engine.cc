@@ -17,6 +17,8 @@ constexpr unsigned kMostPacks = 3;
 // What a block is taken to need, at least and at most, whatever has been measured.
 constexpr double kLeastBlockNs = 1e-3;
 constexpr double kMostBlockNs = 1e15;
+// No code of several bodies makes blocks so many times as long, or as short.
+constexpr double kMostFactor = 8;
 
 }  // namespace
 
@@ -309,7 +311,10 @@ void Engine::Learn(const Flight& flight, double ns) {
   const double expected = std::max(flight.word.expected_ns - launch, 1.0);
   const double factor = std::pow(std::clamp((ns - launch) / expected, 0.25, 4.0), kLearning);
   const unsigned code = flight.word.code;
-  if (code >= first_codes_) return packer_.SetFactor(code, packer_.codes()[code].factor * factor);
+  if (code >= first_codes_) {
+    // Of words that are hardly longer than a launch nothing can be learned; they must not carry it off.
+    return packer_.SetFactor(code, std::clamp(packer_.codes()[code].factor * factor, 1 / kMostFactor, kMostFactor));
+  }
   for (unsigned n = 0; n < flight.word.count; ++n) {
     const unsigned row = flight.rows[n];
     block_ns_[row] = std::clamp(block_ns_[row] * factor, kLeastBlockNs, kMostBlockNs);

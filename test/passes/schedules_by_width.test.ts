@@ -122,21 +122,38 @@ describe('schedules chosen by time', () => {
     expect(parts.schedules.wider?.some((w) => w.from === 1)).toBeFalsy();
   });
 
-  it('have one beside others where the defaults are best otherwise', () => {
-    const choice = choose(
+  it('have one beside others where the defaults are best otherwise, and wider words go on as they were', () => {
+    const defaults: Schedules = { schedule: a, wider: [{ from: 8, schedule: b }] };
+    const both = choose(
       [
         [4, 4, 8],
         [5, 4, 5],
       ],
-      { schedule: a, wider: [{ from: 8, schedule: b }] },
+      defaults,
     );
-    expect(choice.schedules).toEqual({
-      schedule: a,
-      wider: [
-        { from: 1, schedule: b },
-        { from: 8, schedule: b },
+    expect(both.schedules.wider).toEqual([
+      { from: 1, schedule: b },
+      { from: 2, schedule: a },
+      { from: 8, schedule: b },
+    ]);
+    // b spares many at eight slots, and would cost half as much again at 32.
+    const wide = chooseByTime(
+      [a, b],
+      [
+        [1, 7.3, 20],
+        [1.001, 7, 30],
       ],
-    });
+      [1, 8, 32],
+      { schedule: a },
+      0.03,
+    );
+    expect(wide.schedules.wider?.slice(0, 2)).toEqual([
+      { from: 1, schedule: b },
+      { from: 2, schedule: a },
+    ]);
+    expect(wide.after).toEqual(
+      [1, 8, 32].map((w, n) => (scheduleFor(wide.schedules, w) === a ? [1, 7.3, 20] : [1.001, 7, 30])[n]),
+    );
   });
 
   it('take the number of parts that is worth most at all widths together', () => {
