@@ -82,7 +82,9 @@ if (item?.kind !== 'module') throw new Error('a module stays a module');
 async function resources(kernel: Kernel): Promise<{ readonly summary: string; readonly ptx: string }> {
   const { source } = emitWord([classOf(kernel, options.tier)], target);
   const start = performance.now();
-  const { image } = await loadNative().compileCuda(source, target.name.replace('sm', 'compute'));
+  // Warpgroup instructions are of the architecture itself, not of those after it (as in runtime/native/nvrtc.cc).
+  const suffix = target.wgmma ? 'a' : '';
+  const { image } = await loadNative().compileCuda(source, target.name.replace('sm', 'compute') + suffix);
   const seconds = (performance.now() - start) / 1000;
   const folder = mkdtempSync(join(tmpdir(), 'ptxas-'));
   const file = join(folder, 'kernel.ptx');
@@ -90,7 +92,7 @@ async function resources(kernel: Kernel): Promise<{ readonly summary: string; re
   writeFileSync(file, ptx);
   const { stderr } = await promisify(execFile)(
     'ptxas',
-    ['-v', `-arch=${target.name}`, file, '-o', join(folder, 'out')],
+    ['-v', `-arch=${target.name}${suffix}`, file, '-o', join(folder, 'out')],
     { timeout: 300_000 },
   );
   const total = (performance.now() - start) / 1000;

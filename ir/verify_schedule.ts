@@ -45,8 +45,8 @@ export function verifySchedules(kernel: Kernel, target: Target | undefined, say:
   let before = 0;
   for (const { from, schedule } of wider) {
     const complain = (text: string): void => say(kernel, `the schedule from ${from}: ${text}`);
-    if (!(Number.isInteger(from) && from > before))
-      complain(`words that are no wider than ${before}, which the one before is for`);
+    if (!(Number.isInteger(from) && from >= 1)) complain('words of less than one slot');
+    else if (from <= before) complain(`words that are no wider than ${before}, which the one before is for`);
     before = from;
     // Without tensor cores sums run in order, whatever the tile.
     if (first.skeleton === 'contraction' && schedule.skeleton === 'contraction') continue;

@@ -159,7 +159,7 @@ const subjects: { readonly [name: string]: Subject } = {
       }),
     mma(32, 48, 16, 1, 3, 2, 4),
   ),
-  'a convolution of two sizes, under four schedules by the width of the word': kernels(
+  'a convolution of two sizes, under five schedules by the width of the word and its company': kernels(
     (t) =>
       convKernel({
         channels: 24,
@@ -173,6 +173,7 @@ const subjects: { readonly [name: string]: Subject } = {
       }),
     mma(16, 16, 16, 1, 2, 1, 4),
     [
+      { from: 1, schedule: mma(32, 16, 32, 1, 2, 2, 2) },
       { from: 2, schedule: mma(16, 48, 32, 1, 3, 2, 2) },
       { from: 3, schedule: mma(32, 32, 64, 2, 2, 1, 4) },
       { from: 8, schedule: mma(48, 32, 32, 1, 2, 4) },
@@ -202,6 +203,8 @@ interface Variant {
   readonly passes: string;
   /** Words as branches. */
   readonly branches?: true;
+  /** Words of one slot, each as it runs beside others. */
+  readonly company?: true;
 }
 const wholeWords = (width: number, tier: TierChoice = 'generic'): Variant => ({ width, tier, passes: '' });
 
@@ -219,12 +222,20 @@ const variants: readonly Variant[] = [
   { width: 3, tier: 'specialised', passes: 'pack=specialised,constrain=2,slice=5' },
   { width: 8, tier: 'generic', passes: '', branches: true },
   { width: 3, tier: 'specialised', passes: 'constrain=2,slice=3', branches: true },
+  { width: 3, tier: 'generic', passes: 'constrain=3', branches: true, company: true },
 ];
 const widest = Math.max(...variants.map((v) => v.width));
 const tenantsOf = (width: number): number[] => Array.from({ length: width }, (_, t) => t);
 
-function programOf(subject: Subject, { width, tier, passes, branches }: Variant, target: string): Program {
-  const program = subject(tenantsOf(width), targetOf(target), tier);
+function programOf(
+  subject: Subject,
+  { width, tier, passes, branches, company }: Variant,
+  target: string,
+): Program {
+  const together = subject(tenantsOf(width), targetOf(target), tier);
+  const program = company
+    ? { ...together, words: coalesce(together.tenants, tier, 1, () => true) }
+    : together;
   const [item] = parsePasses(passes).reduce<Item[]>(
     (items, step) => runPass(step, items, targetOf(target)),
     [{ kind: 'program', program }],
@@ -293,7 +304,7 @@ function suite(kind: WayKind): void {
       if (name.includes('unlike'))
         expect(together.filter((p) => p.words.some((w) => w.classes.length > 1))).toHaveLength(3);
       if (name === 'networks of unlike kernels')
-        expect(together.filter((p) => p.order === 'branches' && !isChain(p.words))).toHaveLength(2);
+        expect(together.filter((p) => p.order === 'branches' && !isChain(p.words))).toHaveLength(3);
       for (const [n, program] of together.entries()) {
         for (const [t, bits] of await run(way, program))
           expect(bits === expected.get(t), `${t} in ${JSON.stringify(variants[n])}`).toBe(true);
