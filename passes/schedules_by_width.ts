@@ -75,7 +75,7 @@ export function byBits<S extends Schedule>(
 const company = 8;
 /**
  * How much the time of many counts, where that of one alone counts 1. More makes one slower than it need be, less takes from others: on an
- * H100 mixes of models and requests at random were best from 1 on, and unlike kernels the better the more (docs/performance.md).
+ * H100 requests at random waited the less the more it was, and mixes lost where a long chain paid for others (docs/performance.md).
  */
 const weightOfMany = 3;
 
