@@ -4,6 +4,7 @@
  */
 import type { Tier } from '../ir/class.ts';
 import { isChain, type Tenant, type Variant, variantIn, type Word } from '../ir/program.ts';
+import { beside } from './beside.ts';
 import { type BlockCurve, timeOn } from './block_time.ts';
 import { coalesce, type TierChoice } from './coalesce.ts';
 import { blocksWithRoom, type OnBlocks } from './leave_room.ts';
@@ -43,7 +44,7 @@ export function branches(
     sum(model.tasks.map((task) => timeOn(curveOf(task, aloneIn), task.blocks, task.blocks))),
   );
   const hasCompany = (tenant: number): boolean => chains[tenant]! < longChain * sum(chains);
-  const words = coalesce(tenants, tier, width, hasCompany);
+  const words = beside(tenants, coalesce(tenants, tier, width), hasCompany);
   if (isChain(words)) return undefined;
 
   const variantsIn = (word: Word): Variant[] =>

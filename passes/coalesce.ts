@@ -16,13 +16,11 @@ export type TierChoice = (typeof tiers)[number];
  * List scheduling, longest remaining chain first: the next word is the class of the task whose tenant has most left to do, with
  * every other tenant's next task of that class. So tenants of one model march in step, and the tails of different models that
  * end alike are lined up. A word has at most `width` slots; those with most left to do come first.
- * @param hasCompany of a tenant, whether its words of one slot run as is best beside others. None does where words run one after another.
  */
 export function coalesce(
   tenants: readonly Tenant[],
   tier: TierChoice,
   width = Number.POSITIVE_INFINITY,
-  hasCompany: (tenant: number) => boolean = () => false,
 ): Word[] {
   const grouping: Tier = tier === 'specialised' ? 'specialised' : 'generic';
   const next = tenants.map(() => 0);
@@ -43,7 +41,6 @@ export function coalesce(
         tenants,
         members.map((tenant) => ({ tenant, task: next[tenant]!++ })),
         tier,
-        hasCompany,
       ),
     );
   }
@@ -52,17 +49,12 @@ export function coalesce(
 type Member = Pick<Slot, 'tenant' | 'task'>;
 
 /** A coalesced word. With `auto` it is specialised if all its slots have one specialised class. */
-function wordOf(
-  tenants: readonly Tenant[],
-  members: readonly Member[],
-  tier: TierChoice,
-  hasCompany: (tenant: number) => boolean,
-): Word {
+function wordOf(tenants: readonly Tenant[], members: readonly Member[], tier: TierChoice): Word {
   const tasks = members.map((m) => tenants[m.tenant]!.model.tasks[m.task]!);
   const keyOf = (t: Task): string => groupKey(t, 'specialised');
   const alike = tasks.every((t) => keyOf(t) === keyOf(tasks[0]!));
   const chosen: Tier = tier === 'auto' ? (alike ? 'specialised' : 'generic') : tier;
-  const variants = tasks.map((t, i) => variantFor(t, tasks.length, hasCompany(members[i]!.tenant)));
+  const variants = tasks.map((t) => variantFor(t, tasks.length));
   return {
     tier: chosen,
     classes: [variants[0]!.classes[chosen]],

@@ -7,6 +7,7 @@ import type { Module } from '../ir/module.ts';
 import { numbered } from '../ir/names.ts';
 import type { Program } from '../ir/program.ts';
 import { type Target, targetOf } from '../ir/target.ts';
+import { beside } from './beside.ts';
 import { orderChannels } from './channel_order.ts';
 import { coalesce, type TierChoice, tiers } from './coalesce.ts';
 import { constrain } from './constrain.ts';
@@ -144,6 +145,11 @@ export const passes = {
       const timeOf = estimatedTimes(target, units);
       return { ...p, words: pack(p.tenants, { tier: tierOf('pack', tier), target, units, timeOf }).words };
     },
+  },
+  beside: {
+    on: 'program',
+    doc: 'run words of one slot under their schedule for words beside others',
+    program: (p) => ({ ...p, words: beside(p.tenants, p.words) }),
   },
   constrain: {
     on: 'program',

@@ -13,6 +13,7 @@ import { randomInput } from '../ir/random.ts';
 import { type Target, targetOf } from '../ir/target.ts';
 import { bytesOf, type Tensor } from '../ir/tensor.ts';
 import type { TensorType } from '../ir/types.ts';
+import { beside } from '../passes/beside.ts';
 import { coalesce, type TierChoice } from '../passes/coalesce.ts';
 import { parsePasses, runPass } from '../passes/index.ts';
 import { linkModules } from '../passes/link.ts';
@@ -234,7 +235,7 @@ function programOf(
 ): Program {
   const together = subject(tenantsOf(width), targetOf(target), tier);
   const program = company
-    ? { ...together, words: coalesce(together.tenants, tier, 1, () => true) }
+    ? { ...together, words: beside(together.tenants, coalesce(together.tenants, tier, 1)) }
     : together;
   const [item] = parsePasses(passes).reduce<Item[]>(
     (items, step) => runPass(step, items, targetOf(target)),

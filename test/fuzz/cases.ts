@@ -50,6 +50,8 @@ export const anyCase: fc.Arbitrary<Case> = fc
       'constrain=2,slice=3',
       'pack',
       'pack=auto,slice=2',
+      'beside',
+      'beside,constrain=2,slice=3',
     ),
     seed: fc.nat(9999),
   })
@@ -85,7 +87,7 @@ function fromModule({ module, tenants, tier }: Case, target: string): Program {
   // Schedules of a case are for CUDA; the host needs those of the host.
   const calls = module.calls.map((call) => {
     if (own) return call;
-    const { schedule: _, ...kernel } = call.kernel;
+    const { schedule: _, wider: __, ...kernel } = call.kernel;
     return { ...call, kernel };
   });
   const [item] = parsePasses(`plan-memory=${tenants},coalesce=${tier}`).reduce<Item[]>(

@@ -3,6 +3,7 @@
  */
 import fc from 'fast-check';
 import type { Kernel, MmaSchedule } from '../../ir/kernel.ts';
+import { partsOf } from '../../ir/mma.ts';
 import type { DType } from '../../ir/types.ts';
 import { verifyKernel } from '../../ir/verify.ts';
 import { convKernel, matmulKernel } from '../codegen/kernels.ts';
@@ -48,7 +49,17 @@ const schedule: fc.Arbitrary<MmaSchedule> = fc
     splits,
   }));
 
+/** Perhaps with one of as many parts of k for words beside others, or for wider ones. */
 export const tensorCoreKernel: fc.Arbitrary<Kernel> = fc
-  .tuple(fc.oneof(product, convolution), schedule)
-  .map(([kernel, s]): Kernel => ({ ...kernel, schedule: s }))
+  .tuple(
+    fc.oneof(product, convolution),
+    schedule,
+    fc.option(fc.record({ from: fc.constantFrom(1, 2), schedule }), { nil: undefined }),
+  )
+  .map(([kernel, first, other]): Kernel => {
+    const scheduled = { ...kernel, schedule: first };
+    if (!other || partsOf(other.schedule) !== partsOf(first)) return scheduled;
+    const both = { ...scheduled, wider: [other] };
+    return verifyKernel(both).length === 0 ? both : scheduled;
+  })
   .filter((kernel) => verifyKernel(kernel).length === 0);

@@ -4,6 +4,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Task, Tenant, WiderVariant, Word } from '../../ir/program.ts';
+import { beside } from '../../passes/beside.ts';
 import { coalesce, timeMultiplexed } from '../../passes/coalesce.ts';
 
 /** A tenant whose tasks are of the classes that the letters name; a digit after a letter is its specialised class. */
@@ -53,7 +54,7 @@ describe('coalesce', () => {
     expect(words.map((w) => w.slots.length)).toEqual([3, 3, 3]);
   });
 
-  it('gives words beside others the variants for that, and none to words by themselves', () => {
+  it('gives words the variants for their slots; beside others gives those of one slot another one', () => {
     const like = tenant('t', ['a1', 'b1']);
     const [task, plain] = like.model.tasks as [Task, Task];
     const variant = (from: number): WiderVariant => ({
@@ -64,24 +65,32 @@ describe('coalesce', () => {
     });
     const tasks = [{ ...task, wider: [variant(1), variant(4)] }, plain];
     const tenants = [1, 2, 3, 4].map((n) => ({ name: `t${n}`, model: { ...like.model, tasks } }));
-    const first = (count: number, beside: boolean) => {
-      const { classes, slots } = coalesce(tenants.slice(0, count), 'generic', undefined, () => beside)[0]!;
-      return [classes[0], slots[0]!.blocks];
-    };
-    expect([first(1, false), first(1, true)]).toEqual([
-      ['a', 3],
-      ['g1', 10],
-    ]);
-    expect([first(2, false), first(2, true)]).toEqual([
-      ['g1', 10],
-      ['g1', 10],
-    ]);
-    expect([first(4, false), first(4, true)]).toEqual([
-      ['g4', 40],
-      ['g4', 40],
-    ]);
-    const [alone] = timeMultiplexed(tenants, coalesce(tenants, 'generic'));
+    const first = ([word]: readonly Word[]) => [word!.classes[0], word!.slots[0]!.blocks];
+    for (const [count, by, withOthers] of [
+      [1, ['a', 3], ['g1', 10]],
+      [2, ['g1', 10], ['g1', 10]],
+      [4, ['g4', 40], ['g4', 40]],
+    ] as const) {
+      const words = coalesce(tenants.slice(0, count), 'generic');
+      expect(first(words)).toEqual(by);
+      expect(first(beside(tenants, words))).toEqual(withOthers);
+    }
+    const words = coalesce([tenants[0]!], 'specialised');
+    expect(first(beside(tenants, words))).toEqual(['s1', 10]);
+    expect(beside(tenants, words, () => false)).toEqual(words);
+    // What is cut is left as it is.
+    const cut = words.map((w) => ({
+      ...w,
+      slots: w.slots.map((s) => ({ ...s, range: { from: 0, to: 2 } })),
+    }));
+    expect(beside(tenants, cut)).toEqual(cut);
+    const [alone] = timeMultiplexed(tenants, beside(tenants, coalesce(tenants, 'generic')));
     expect([alone!.classes[0], alone!.slots[0]!.blocks]).toEqual(['a', 3]);
+    const [turn] = timeMultiplexed(
+      [like],
+      [{ ...coalesce([like], 'generic')[0]!, slots: [{ tenant: 0, task: 0, body: 0, blocks: 1 }] }],
+    );
+    expect(turn!.slots[0]!.blocks).toBe(3);
   });
 
   it('lines up the common tails of unlike chains', () => {
