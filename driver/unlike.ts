@@ -401,7 +401,11 @@ class UnlikeKernels {
     const urgency = urgencies(plan, times);
     return words.map((word, n) => {
       const [slot] = word.slots as [NativeSlot];
-      const known = this.blocks.onBlocks(variantOf(this.chosen[slot.tenant]!.beside), tier);
+      // The host runs branches in order: nobody would have the room.
+      const known =
+        this.device.kind === 'cuda'
+          ? this.blocks.onBlocks(variantOf(this.chosen[slot.tenant]!.beside), tier)
+          : undefined;
       const blocks = blocksWithRoom(known, slot.end, urgency[n]!);
       return { ...word, slots: [{ ...slot, blocks }], urgency: urgency[n]! };
     });
