@@ -38,7 +38,7 @@ describe('wideword tune', () => {
     expect(text.status).toBe(0);
     const [head, first] = text.stdout.split('\n');
     expect(head).toMatch(/^kernel +calls +tried +default +chosen +width 1 +width 2$/);
-    expect(first).toMatch(/^gemm_relu +1 +12 +contraction\(tile 64x1x64\) .* [µm]s/);
+    expect(first).toMatch(/^gemm_relu +1 +12 +contraction\(tile 64x1x32\) .* [µm]s/);
     expect(text.stdout).toMatch(/2 kernels on host, .*: \d get another schedule than the default\n$/);
     expect(entries()).toHaveLength(2);
 
