@@ -9,9 +9,7 @@
  * The times are those of `wideword bench MODEL --tenants 1,8,16,32 --mode coalesced`, in milliseconds; between them lines are drawn.
  */
 import { Command, InvalidArgumentError } from 'commander';
-import { quantile } from '../cli/bench/report.ts';
-import { sinceFree } from '../cli/bench/serve.ts';
-import { generator } from '../ir/random.ts';
+import { latencyOf, poisson, sinceFree } from '../cli/bench/serve.ts';
 
 type Point = readonly [tenants: number, milliseconds: number];
 
@@ -38,7 +36,7 @@ const options = new Command('ideal_sharing')
   .requiredOption('--times <list>', 'milliseconds of rounds of so many tenants', parseTimes)
   .option('--tenants <n>', 'who send requests', wholeNumber, 16)
   .option('--load <list>', 'parts of what rounds of all tenants get through, below 1', parseLoads, [0.3, 0.6])
-  .option('--requests <n>', 'of each load', wholeNumber, 100_000)
+  .option('--requests <n>', 'of each load, about', wholeNumber, 100_000)
   .option('--seed <n>', 'of the arrivals', wholeNumber, 1)
   .parse()
   .opts<{ times: readonly Point[]; tenants: number; load: number[]; requests: number; seed: number }>();
@@ -91,23 +89,12 @@ function serve({ at, tenant }: Arrivals): Float64Array {
 const saturated = options.tenants / roundOf(options.tenants);
 const alone = roundOf(1);
 for (const load of options.load) {
-  const random = generator(options.seed);
-  let t = 0;
-  const at = Array.from(
-    { length: options.requests },
-    () => (t -= Math.log(1 - random()) / (load * saturated)),
-  );
-  const tenant = at.map(() => Math.floor(random() * options.tenants));
-  const latencies = serve({ at, tenant });
-  const of = (all: Iterable<number>, part: number): string =>
-    `${(
-      quantile(
-        [...all].sort((a, b) => a - b),
-        part,
-      ) / alone
-    ).toFixed(2)}×`;
-  const free = sinceFree({ at, tenant }, latencies);
+  const rate = load * saturated;
+  const arrivals = poisson(1000 * rate, options.requests / rate, options.tenants, options.seed);
+  const latencies = serve(arrivals);
+  const times = ({ p50, p99 }: { readonly p50: number; readonly p99: number }): string =>
+    `p50 ${(p50 / alone).toFixed(2)}×, p99 ${(p99 / alone).toFixed(2)}×`;
   console.log(
-    `${Math.round(100 * load)} % of ${Math.round(1000 * saturated)} a second: p50 ${of(latencies, 0.5)}, p99 ${of(latencies, 0.99)} of one alone; since the tenant was free p50 ${of(free, 0.5)}, p99 ${of(free, 0.99)}`,
+    `${Math.round(100 * load)} % of ${Math.round(1000 * saturated)} a second: ${times(latencyOf(latencies))} of one alone; since the tenant was free ${times(latencyOf(sinceFree(arrivals, latencies)))}`,
   );
 }

@@ -32,27 +32,22 @@ export function branches(
   tenants: readonly Tenant[],
   { tier, width, timeOf, onBlocks = () => undefined }: BranchOptions,
 ): { readonly words: Word[]; readonly urgency: number[] } | undefined {
-  // Every layer of every tenant asks, and each asks for a look into a table.
-  const curves = new Map<Variant, BlockCurve>();
-  const curveOf = (variant: Variant, tier: Tier): BlockCurve => {
-    let curve = curves.get(variant);
-    if (!curve) curves.set(variant, (curve = timeOf(variant, tier).curve));
-    return curve;
-  };
+  const curveOf = perVariant((variant, t): BlockCurve => timeOf(variant, t).curve);
+  const measured = perVariant(onBlocks);
   const aloneIn = tier === 'auto' ? 'specialised' : tier;
   const chains = tenants.map(({ model }) =>
     sum(model.tasks.map((task) => timeOn(curveOf(task, aloneIn), task.blocks, task.blocks))),
   );
-  const hasCompany = (tenant: number): boolean => chains[tenant]! < longChain * sum(chains);
+  const long = longChain * sum(chains);
+  const hasCompany = (tenant: number): boolean => chains[tenant]! < long;
   const words = beside(tenants, coalesce(tenants, tier, width), hasCompany);
   if (isChain(words)) return undefined;
 
-  const variantsIn = (word: Word): Variant[] =>
-    word.slots.map((slot) => variantIn(tenants[slot.tenant]!.model.tasks[slot.task]!, word, slot)!);
-  const times = words.map((word) => {
-    const loads = variantsIn(word).map(
-      (variant): Load => ({ virtual: variant.blocks, curve: curveOf(variant, word.tier) }),
-    );
+  const variants = words.map((word) =>
+    word.slots.map((slot) => variantIn(tenants[slot.tenant]!.model.tasks[slot.task]!, word, slot)!),
+  );
+  const times = words.map(({ tier: t }, n) => {
+    const loads = variants[n]!.map((v): Load => ({ virtual: v.blocks, curve: curveOf(v, t) }));
     return shapeWord(loads).milliseconds;
   });
   const urgency = urgencies(words, times);
@@ -62,11 +57,20 @@ export function branches(
     words: words.map((word, n) => {
       const [slot, ...others] = word.slots;
       if (!slot || others.length > 0) return word;
-      const [variant] = variantsIn(word);
-      const blocks = blocksWithRoom(onBlocks(variant!, word.tier), variant!.blocks, urgency[n]!);
+      const variant = variants[n]![0]!;
+      const blocks = blocksWithRoom(measured(variant, word.tier), variant.blocks, urgency[n]!);
       return { ...word, slots: [{ ...slot, blocks }] };
     }),
     urgency,
+  };
+}
+
+/** Every layer of every tenant asks, and each asks for a look into a table. */
+function perVariant<T>(look: (task: Variant, tier: Tier) => T): (task: Variant, tier: Tier) => T {
+  const known = new Map<Variant, T>();
+  return (task, tier) => {
+    if (!known.has(task)) known.set(task, look(task, tier));
+    return known.get(task)!;
   };
 }
 

@@ -184,7 +184,7 @@ async function measure(
   }
 }
 
-function latencyOf(times: Iterable<number>): Latency {
+export function latencyOf(times: Iterable<number>): Latency {
   const sorted = [...times].sort((a, b) => a - b);
   return { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) };
 }
@@ -253,7 +253,7 @@ async function settle(engine: Engine, busy: () => Promise<unknown>, jit: readonl
 const rateOf = (times: Float64Array): number => (1000 * times.length) / Math.max(...times);
 
 /** Arrivals at a rate (a second), for so many milliseconds, each of a tenant at random. */
-function poisson(
+export function poisson(
   rate: number,
   milliseconds: number,
   tenants: number,
