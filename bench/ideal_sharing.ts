@@ -9,7 +9,7 @@
  * The times are those of `wideword bench MODEL --tenants 1,8,16,32 --mode coalesced`, in milliseconds; between them lines are drawn.
  */
 import { Command, InvalidArgumentError } from 'commander';
-import { latencyOf, poisson, sinceFree } from '../cli/bench/serve.ts';
+import { latencyOf, poisson } from '../cli/bench/serve.ts';
 
 type Point = readonly [tenants: number, milliseconds: number];
 
@@ -35,11 +35,19 @@ function parseLoads(text: string): number[] {
 const options = new Command('ideal_sharing')
   .requiredOption('--times <list>', 'milliseconds of rounds of so many tenants', parseTimes)
   .option('--tenants <n>', 'who send requests', wholeNumber, 16)
+  .option('--at-once <n>', "of one tenant's requests", wholeNumber, 1)
   .option('--load <list>', 'parts of what rounds of all tenants get through, below 1', parseLoads, [0.3, 0.6])
   .option('--requests <n>', 'of each load, about', wholeNumber, 100_000)
   .option('--seed <n>', 'of the arrivals', wholeNumber, 1)
   .parse()
-  .opts<{ times: readonly Point[]; tenants: number; load: number[]; requests: number; seed: number }>();
+  .opts<{
+    times: readonly Point[];
+    tenants: number;
+    atOnce: number;
+    load: number[];
+    requests: number;
+    seed: number;
+  }>();
 
 /** Milliseconds of a round of n tenants; beyond the last measured width as many times as long as it is wider. */
 function roundOf(n: number): number {
@@ -59,29 +67,35 @@ interface Arrivals {
   readonly tenant: number[];
 }
 
-/** Latencies of requests in the order of their arrival. A tenant's requests run one after another. */
+/** Latencies of requests in the order of their arrival. Of a tenant's requests `--at-once` run at the same time. */
 function serve({ at, tenant }: Arrivals): Float64Array {
   const latencies = new Float64Array(at.length);
   const waiting: number[][] = Array.from({ length: options.tenants }, () => []);
-  /** By tenant, the request that runs and what is left of it, from 1 to 0. */
-  const running = new Map<number, { readonly request: number; left: number }>();
+  const free = Array<number>(options.tenants).fill(options.atOnce);
+  /** By request, what is left of those that run, from 1 to 0. */
+  const running = new Map<number, number>();
   let now = 0;
   let next = 0;
   while (next < at.length || running.size > 0) {
     const round = roundOf(Math.max(1, running.size));
-    const least = Math.min(...[...running.values()].map((r) => r.left));
+    const least = Math.min(...running.values());
     const arrival = at[next] ?? Number.POSITIVE_INFINITY;
     const until = Math.min(arrival, now + least * round);
-    for (const r of running.values()) r.left -= (until - now) / round;
+    const progress = (until - now) / round;
     now = until;
-    if (now === arrival) waiting[tenant[next]!]!.push(next++);
-    for (const [t, { request, left }] of running) {
-      if (left > 1e-9) continue;
+    for (const [request, left] of running) {
+      running.set(request, left - progress);
+      if (left - progress > 1e-9) continue;
       latencies[request] = now - at[request]!;
-      running.delete(t);
+      running.delete(request);
+      free[tenant[request]!]!++;
     }
+    if (now === arrival) waiting[tenant[next]!]!.push(next++);
     for (const [t, requests] of waiting.entries())
-      if (requests.length > 0 && !running.has(t)) running.set(t, { request: requests.shift()!, left: 1 });
+      while (requests.length > 0 && free[t]! > 0) {
+        running.set(requests.shift()!, 1);
+        free[t]!--;
+      }
   }
   return latencies;
 }
@@ -95,6 +109,6 @@ for (const load of options.load) {
   const times = ({ p50, p99 }: { readonly p50: number; readonly p99: number }): string =>
     `p50 ${(p50 / alone).toFixed(2)}×, p99 ${(p99 / alone).toFixed(2)}×`;
   console.log(
-    `${Math.round(100 * load)} % of ${Math.round(1000 * saturated)} a second: ${times(latencyOf(latencies))} of one alone; since the tenant was free ${times(latencyOf(sinceFree(arrivals, latencies)))}`,
+    `${Math.round(100 * load)} % of ${Math.round(1000 * saturated)} a second: ${times(latencyOf(latencies))} of one alone`,
   );
 }

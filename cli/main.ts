@@ -75,6 +75,12 @@ const lanes = parser<number>((text) => {
   return Number(text);
 });
 
+const atOnce = parser<number>((text) => {
+  if (!/^([1-9]|1[0-6])$/.test(text))
+    throw new InputError(`expected a whole number from 1 to 16, got '${text}'`);
+  return Number(text);
+});
+
 /** Parts of something, above 0. */
 const parts = parser<number[]>((text) =>
   text.split(',').map((part) => {
@@ -344,6 +350,11 @@ benchCommand
     stretch,
   )
   .option('--lanes <n>', 'cohorts of requests that run side by side, at most (default: 6)', lanes)
+  .option(
+    '--at-once <n>',
+    "requests of one tenant that run at the same time (default: 4, or what there's memory for)",
+    atOnce,
+  )
   .option(
     '--bound <ms>',
     'what no word may be planned to take longer than; then no cohorts (default: no bound)',

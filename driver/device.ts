@@ -152,6 +152,7 @@ export class Device {
       boundMilliseconds = host ? 20 : 1,
       rounds = true,
       lanes: most = 6,
+      atOnce: given,
       tier,
     } = options;
     const names = new Set(tenants.map((t) => t.name));
@@ -165,8 +166,11 @@ export class Device {
       throw new RangeError(`boundMilliseconds must be positive, not ${boundMilliseconds}`);
     if (!(Number.isInteger(most) && most >= 0 && most <= 16))
       throw new RangeError(`lanes must be a whole number from 0 to 16, not ${most}`);
+    if (given !== undefined && !(Number.isInteger(given) && given >= 1 && given <= 16))
+      throw new RangeError(`atOnce must be a whole number from 1 to 16, not ${given}`);
     const program = await this.load(tenants, options);
     try {
+      const atOnce = given ?? this.#atOnceFor(program.plan.tenants);
       const blocks = this.#blockTable();
       const linked = program.plan.tenants;
       const weightOf = (name: string): number => weights[name] ?? 1;
@@ -176,13 +180,15 @@ export class Device {
         options.boundMilliseconds === undefined &&
         tenants.every((t) => weightOf(t.name) === weightOf(tenants[0]!.name));
       const lanes = mayHaveLanes ? most : 0;
-      const words = singleWords(linked, tier === 'specialised' ? tier : 'generic');
+      const words = singleWords(linked, tier === 'specialised' ? tier : 'generic', atOnce);
       // Slots of a cohort's words are of equal sizes. A model from an artefact may have no such code; then the generic one serves.
       if (lanes > 0 && tier === 'auto') {
         const has = (key: string) => (t: TenantModel) =>
           t.model.classOf(this.target, key) ?? t.model.codeOf(this.target, key);
         words.push(
-          ...singleWords(linked, 'specialised').filter(({ classes }) => tenants.some(has(classes[0]!))),
+          ...singleWords(linked, 'specialised', atOnce).filter(({ classes }) =>
+            tenants.some(has(classes[0]!)),
+          ),
         );
       }
       const { code } = await this.#codeOf(words, tenants, options.onProgress);
@@ -195,7 +201,7 @@ export class Device {
           // On the host a word is over when its launch is.
           ahead: host ? 1 : 2,
           rounds,
-          lanes,
+          ...{ lanes, atOnce },
           blockMilliseconds: (variant) => blocks.timeOf(variant, 'generic').curve.round,
           launchMilliseconds: host ? 4e-3 : 2e-3,
         },
@@ -214,13 +220,21 @@ export class Device {
         );
         for (const c of fused.code.values()) loaded.addCode({ ...c, classes: keys }, fusedFactor);
       };
-      const engine = new Engine(loaded, program, classes, add, options, () => this.#engines.delete(engine));
+      const forget = (): void => void this.#engines.delete(engine);
+      const engine = new Engine(loaded, program, classes, add, { ...options, atOnce }, forget);
       this.#engines.add(engine);
       return engine;
     } catch (error) {
       program.close();
       throw error;
     }
+  }
+
+  /** How many requests of each tenant an engine runs at once if nobody says: activations should not take more memory than weights may want. */
+  #atOnceFor(tenants: readonly Tenant[]): number {
+    const bytes = tenants.reduce((sum, { model }) => sum + model.arenaBytes, 0);
+    const most = this.kind === 'host' ? 2 ** 30 : 2 ** 32;
+    return Math.max(1, Math.min(4, 1 + Math.floor(most / Math.max(1, bytes))));
   }
 
   /**
@@ -322,8 +336,8 @@ export class Device {
 const fusedFactor = 1.05;
 
 /** A word for each class that words of the tenants' tasks may be of, by itself, without slots. */
-function singleWords(tenants: readonly Tenant[], tier: Tier): Word[] {
-  const usable = usableVariants(tenants);
+function singleWords(tenants: readonly Tenant[], tier: Tier, atOnce: number): Word[] {
+  const usable = usableVariants(tenants, atOnce);
   const keys = new Set(
     tenants.flatMap((t) => t.model.tasks.flatMap(usable).map((variant) => variant.classes[tier])),
   );
@@ -409,9 +423,9 @@ export class Program {
     this.#loaded.setInputs(requests);
   }
 
-  /** What the last round, timed or not, left in all tenants' outputs. */
-  readOutputs(): RoundResult['outputs'] {
-    return this.#loaded.readOutputs();
+  /** What the last round, timed or not, left in all tenants' outputs; or an engine's last requests that ran in another arena. */
+  readOutputs(arena = 0): RoundResult['outputs'] {
+    return this.#loaded.readOutputs(arena);
   }
 
   static timeTogether(

@@ -32,6 +32,11 @@ export interface ServeOptions extends Omit<LoadOptions, 'words'> {
    * cohorts are wider. Default 6; the host has one.
    */
   readonly lanes?: number;
+  /**
+   * How many requests of one tenant run at the same time, from 1 to 16, each with activations of its own. Where three quarters of the tenants have
+   * a request each gets one, however many it has sent. Default 4, or as many as have room in 4 GiB for all tenants together (host: 1 GiB).
+   */
+  readonly atOnce?: number;
   /** Default true: compile code for what is often ready together. */
   readonly jit?: boolean | JitOptions;
   readonly onJit?: (event: JitEvent) => void;
@@ -94,15 +99,18 @@ export interface Journal {
 export class Engine {
   readonly #jit: Jit | undefined;
   readonly #start = Number(process.hrtime.bigint());
+  /** How many requests of one tenant run at the same time. */
+  readonly atOnce: number;
 
   constructor(
     private readonly loaded: LoadedEngine,
     private readonly program: Program,
     private readonly classes: readonly JitClass[],
     add: (classes: readonly string[]) => Promise<void>,
-    { jit = true, onJit = () => {} }: ServeOptions,
+    { jit = true, onJit = () => {}, atOnce = 1 }: ServeOptions,
     private readonly onClose: () => void,
   ) {
+    this.atOnce = atOnce;
     if (jit) {
       const host = { classes, stats: () => loaded.stats(), now: () => this.now(), add, tell: onJit };
       this.#jit = new Jit(host, jit === true ? {} : jit);
@@ -110,8 +118,8 @@ export class Engine {
   }
 
   /**
-   * One tenant's request. A tenant's requests run in order, those of different tenants together. The inputs' arrays must be left alone until
-   * it ends. Rejects with RequestError, at once, for one that does not fit the model.
+   * One tenant's request. A tenant's requests begin in the order in which they were submitted, as many at once as `atOnce` says; those of different
+   * tenants run together. The inputs' arrays must be left alone until it ends. Rejects with RequestError, at once, for one that does not fit the model.
    */
   submit(tenant: string, inputs: Tensors): Promise<Tensors> {
     return this.loaded.submit(tenant, inputs);
@@ -159,9 +167,14 @@ export class Engine {
     this.program.setInputs(requests);
   }
 
-  /** What the last request of each tenant, driven or not, left in its outputs. */
-  readOutputs(): { readonly [tenant: string]: Tensors } {
-    return this.program.readOutputs();
+  /**
+   * What the last request of each tenant, driven or not, left in its outputs: the last of those that ran in one of its arenas, of which there
+   * are `atOnce`. Requests take the first that is free; zeros are in one where none has run.
+   */
+  readOutputs(arena = 0): { readonly [tenant: string]: Tensors } {
+    if (!(Number.isInteger(arena) && arena >= 0 && arena < this.atOnce))
+      throw new RangeError(`arenas are numbered from 0 to ${this.atOnce - 1}, not ${arena}`);
+    return this.program.readOutputs(arena);
   }
 
   /** Keeps a journal of words from here on, or no longer. It takes memory and time. */

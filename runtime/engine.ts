@@ -32,6 +32,8 @@ export interface EngineOptions {
   readonly rounds: boolean;
   /** How many cohorts of requests of tenants of one model may run side by side; see NativeEngineSpec. */
   readonly lanes: number;
+  /** How many requests of one tenant may run at the same time, each in an arena of its own. */
+  readonly atOnce: number;
   /** Milliseconds that a virtual block of a task is expected to take, and that a word takes besides. */
   readonly blockMilliseconds: (variant: Variant) => number;
   readonly launchMilliseconds: number;
@@ -57,26 +59,24 @@ function bodyOf(
   return own >= 0 ? own : classes.indexOf(generic);
 }
 
-/** The variants of a task that words can be wide enough for: a tenant has one slot in a word. */
+/** The variants of a task that words can be wide enough for: a tenant has a slot in a word for each request that it can run at once. */
 export function usableVariants(
   tenants: readonly Tenant[],
+  atOnce = 1,
 ): (task: Task) => readonly [Variant, ...WiderVariant[]] {
   const widest = new Map<string, number>();
   for (const { model } of tenants)
     for (const key of new Set(model.tasks.map((t) => groupKey(t, 'generic'))))
       widest.set(key, (widest.get(key) ?? 0) + 1);
   return (task) => {
-    const slots = widest.get(groupKey(task, 'generic')) ?? 1;
-    // Nothing runs beside a tenant that is alone.
-    const narrowest = tenants.length > 1 ? 1 : 2;
+    const slots = atOnce * (widest.get(groupKey(task, 'generic')) ?? 1);
+    // Nothing runs beside a request that is alone.
+    const narrowest = atOnce * tenants.length > 1 ? 1 : 2;
     return [task, ...(task.wider ?? []).filter((w) => w.from >= narrowest && w.from <= slots)];
   };
 }
 
 const widerOf = ([_, ...wider]: readonly [Variant, ...WiderVariant[]]): readonly WiderVariant[] => wider;
-
-/** A tenant has as many requests at the native engine: one that runs, and one that is next. */
-const underWayAtMost = 2;
 
 export class LoadedEngine {
   readonly #native: NativeEngine;
@@ -90,6 +90,8 @@ export class LoadedEngine {
   readonly codes: (readonly string[])[];
   readonly #waiting: Waiting[][];
   readonly #underWay: number[];
+  /** So many of a tenant's requests are at the native engine: those that run, and one that is next. */
+  readonly #most: number;
   #closed = false;
 
   /**
@@ -103,7 +105,8 @@ export class LoadedEngine {
     options: EngineOptions,
   ) {
     const tenants = program.memory.all;
-    const usable = usableVariants(tenants);
+    const usable = usableVariants(tenants, options.atOnce);
+    program.memory.addArenas(options.atOnce - 1);
     const known = new Map<string, { specialised: string; generic: string; task: Task }>();
     for (const task of tenants.flatMap((t) => t.model.tasks))
       for (const { classes } of usable(task))
@@ -142,10 +145,12 @@ export class LoadedEngine {
     this.codes = codes.map((c) => c.classes);
     this.#waiting = tenants.map(() => []);
     this.#underWay = tenants.map(() => 0);
+    this.#most = options.atOnce + 1;
     this.#native = this.device.createEngine({
       classes: Math.max(1, this.classes.length),
       tenants: tenants.map(({ model }, t) => ({
         weight: options.weights[t]!,
+        arenas: program.memory.arenasOf(t),
         inputs: model.inputs.map(({ place }) => program.memory.operand(t, place)),
         outputs: model.outputs.map(({ place }) => program.memory.operand(t, place)),
         tasks: model.tasks.map((task) => taskOf(t, task)),
@@ -206,7 +211,7 @@ export class LoadedEngine {
   }
 
   #send(t: number): void {
-    while (this.#underWay[t]! < underWayAtMost && this.#waiting[t]!.length > 0) {
+    while (this.#underWay[t]! < this.#most && this.#waiting[t]!.length > 0) {
       const { writes, resolve, reject } = this.#waiting[t]!.shift()!;
       const { outputs, transfers } = this.program.memory.outputsOf(t);
       this.#underWay[t]!++;

@@ -119,6 +119,11 @@ export interface NativeEngineVariant {
 export interface NativeEngineTenant {
   /** Its share of the device's time, relative to the others'. */
   readonly weight: number;
+  /**
+   * Buffers of one size, up to 16, as many for each tenant: operands that lie in the first lie at the same offset in another one for a request
+   * that runs there. So many requests of the tenant can run at the same time; without arenas one.
+   */
+  readonly arenas?: readonly NativeBuffer[];
   readonly inputs: readonly Operand[];
   readonly outputs: readonly Operand[];
   /** In order: a request is a chain. */
@@ -195,8 +200,8 @@ export interface NativeJournal {
 /** Takes requests at any time and runs them in cohorts, or packs what can go on into words, on the device's thread. */
 export interface NativeEngine {
   /**
-   * Runs one request. `writes` are copied to the inputs, `reads` filled from the outputs, in the order of the ports. A tenant has at most
-   * two requests under way: one runs, one waits.
+   * Runs one request. `writes` are copied to the inputs, `reads` filled from the outputs, in the order of the ports. Of a tenant's requests
+   * one is under way in each of its arenas, and one more that waits, at most.
    */
   submit(
     tenant: number,

@@ -74,13 +74,13 @@ export class LoadedProgram {
   /** Puts inputs where the next rounds find them that are timed, without running one. */
   setInputs(requests: { readonly [tenant: string]: Tensors }): void {
     if (this.#closed) throw new Error('the program is closed');
-    for (const transfer of this.memory.writesOf(requests)) this.device.write(transfer);
+    for (const transfer of this.memory.writesOfAll(requests)) this.device.write(transfer);
   }
 
-  /** What the last round left in all tenants' outputs, timed or not. */
-  readOutputs(): RoundResult['outputs'] {
+  /** What the last round left in all tenants' outputs, timed or not; or the last request of an engine in another arena. */
+  readOutputs(arena = 0): RoundResult['outputs'] {
     if (this.#closed) throw new Error('the program is closed');
-    const { outputs, reads } = this.memory.reads([...this.tenants.keys()]);
+    const { outputs, reads } = this.memory.reads([...this.tenants.keys()], arena);
     for (const transfer of reads) this.device.read(transfer);
     return outputs;
   }

@@ -17,7 +17,8 @@ export class RequestError extends Error {
 
 interface Memory {
   readonly weights: NativeBuffer;
-  readonly arena: NativeBuffer;
+  /** The first is where programs run; an engine may run requests in others at the same time. */
+  readonly arenas: [NativeBuffer, ...NativeBuffer[]];
 }
 
 export class LoadedTenants {
@@ -36,10 +37,19 @@ export class LoadedTenants {
 
   /** Clears and gives back the tenants' memory. */
   close(): void {
-    for (const { weights, arena } of this.#memory) {
-      this.device.release(weights);
-      this.device.release(arena);
-    }
+    for (const { weights, arenas } of this.#memory)
+      for (const buffer of [weights, ...arenas]) this.device.release(buffer);
+  }
+
+  /** Gives every tenant so many arenas more. */
+  addArenas(count: number): void {
+    for (const [t, { arenas }] of this.#memory.entries())
+      for (let n = 0; n < count; n++) arenas.push(allocateArena(this.device, this.all[t]!.model));
+  }
+
+  /** All of a tenant's; operands name the first. */
+  arenasOf(t: number): readonly NativeBuffer[] {
+    return this.#memory[t]!.arenas;
   }
 
   /**
@@ -62,7 +72,13 @@ export class LoadedTenants {
 
   /** Part of a tenant's memory. */
   operand(tenant: number, { space, offset, bytes }: Place): Operand {
-    return { buffer: this.#memory[tenant]![space], offset, bytes, constant: space === 'weights' };
+    const { weights, arenas } = this.#memory[tenant]!;
+    return {
+      buffer: space === 'weights' ? weights : arenas[0],
+      offset,
+      bytes,
+      constant: space === 'weights',
+    };
   }
 
   /** A tenant's number; throws RequestError for a name that nobody has. */
@@ -80,9 +96,17 @@ export class LoadedTenants {
       .filter(hasBytes);
   }
 
-  /** Tensors for a tenant's outputs, and the transfers that fill them. */
-  outputsOf(t: number): { outputs: Tensors; transfers: Transfer[] } {
-    const ports = this.all[t]!.model.outputs.map((port) => this.#read(t, port));
+  /** The same, into every arena. */
+  writesOfAll(requests: { readonly [tenant: string]: Tensors }): Transfer[] {
+    return Object.keys(requests).flatMap((name) => {
+      const transfers = this.writesOf({ [name]: requests[name]! });
+      return this.arenasOf(this.number(name)).flatMap((buffer) => transfers.map((w) => ({ ...w, buffer })));
+    });
+  }
+
+  /** Tensors for a tenant's outputs, and the transfers that fill them, from the arena of this number. */
+  outputsOf(t: number, arena = 0): { outputs: Tensors; transfers: Transfer[] } {
+    const ports = this.all[t]!.model.outputs.map((port) => this.#read(t, arena, port));
     return {
       outputs: Object.fromEntries(ports.map(({ name, tensor }) => [name, tensor])),
       transfers: ports.map(({ transfer }) => transfer),
@@ -90,8 +114,11 @@ export class LoadedTenants {
   }
 
   /** The same for several tenants, without transfers of nothing. */
-  reads(tenants: readonly number[]): { outputs: { [tenant: string]: Tensors }; reads: Transfer[] } {
-    const results = tenants.map((t) => ({ name: this.all[t]!.name, ...this.outputsOf(t) }));
+  reads(
+    tenants: readonly number[],
+    arena = 0,
+  ): { outputs: { [tenant: string]: Tensors }; reads: Transfer[] } {
+    const results = tenants.map((t) => ({ name: this.all[t]!.name, ...this.outputsOf(t, arena) }));
     return {
       outputs: Object.fromEntries(results.map(({ name, outputs }) => [name, outputs])),
       reads: results.flatMap((r) => r.transfers).filter(hasBytes),
@@ -123,26 +150,29 @@ export class LoadedTenants {
           `tenant '${name}': the data of input '${port.name}' must be a ${expected.name} of ${elementCount(port.shape)} elements`,
         );
       }
-      return { buffer: this.#memory[t]!.arena, offset: port.place.offset, data: bytesOf(tensor) };
+      return { buffer: this.#memory[t]!.arenas[0], offset: port.place.offset, data: bytesOf(tensor) };
     });
   }
 
-  #read(t: number, port: Port): { name: string; tensor: Tensor; transfer: Transfer } {
+  #read(t: number, arena: number, port: Port): { name: string; tensor: Tensor; transfer: Transfer } {
     const tensor = makeTensor(port.dtype, port.shape, makeArray(port.dtype, elementCount(port.shape)));
-    const transfer = { buffer: this.#memory[t]!.arena, offset: port.place.offset, data: bytesOf(tensor) };
+    const buffer = this.#memory[t]!.arenas[arena]!;
+    const transfer = { buffer, offset: port.place.offset, data: bytesOf(tensor) };
     return { name: port.name, tensor, transfer };
   }
 }
 
 const hasBytes = ({ data }: Transfer): boolean => data.length > 0;
 
-/** Allocates a tenant's buffers and copies its weights. The arena starts out as zeros: scratch memory that keeps them relies on it. */
+/** Never empty, so that every tenant has an address of its own. It starts out as zeros: scratch memory that keeps them relies on it. */
+const allocateArena = (device: NativeDevice, model: CompiledModel): NativeBuffer =>
+  device.allocate(Math.max(256, model.arenaBytes));
+
+/** Allocates a tenant's buffers and copies its weights. */
 function upload(device: NativeDevice, model: CompiledModel): Memory {
-  // Neither is ever empty, so that every tenant has an address of its own.
   const weights = device.allocate(Math.max(256, model.weightBytes));
-  const arena = device.allocate(Math.max(256, model.arenaBytes));
   for (const { offset, tensor } of model.weights) {
     if (byteSize(tensor) > 0) device.write({ buffer: weights, offset, data: bytesOf(tensor) });
   }
-  return { weights, arena };
+  return { weights, arenas: [allocateArena(device, model)] };
 }

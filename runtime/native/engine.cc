@@ -1,6 +1,7 @@
 #include "runtime/native/engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 
@@ -30,12 +31,12 @@ Engine::Engine(Backend& backend, EngineSpec spec)
     : backend_(backend),
       spec_(std::move(spec)),
       packer_(spec_.limits, spec_.classes),
-      claimed_(spec_.tenants.size() * kRequestsPerTenant) {
+      claimed_(spec_.tenants.size() * places()) {
   const std::size_t tenants = spec_.tenants.size();
-  const std::size_t places = tenants * kRequestsPerTenant;
+  const std::size_t requests = tenants * places();
   // One more than are under way: a word is timed from the end of the one before it.
   flights_.resize(spec_.ahead + 2);
-  issuer_ = backend_.MakeIssuer(static_cast<unsigned>(flights_.size() + places));
+  issuer_ = backend_.MakeIssuer(static_cast<unsigned>(flights_.size() + requests));
   issuer_->SetRows(spec_.rows);
   block_ns_.resize(spec_.rows.size(), 0);
   task_of_.resize(spec_.rows.size(), 0);
@@ -55,37 +56,27 @@ Engine::Engine(Backend& backend, EngineSpec spec)
       spec_.captured = nullptr;
       spec_.lanes = 0;
     }
-    for (unsigned place = 0; place < kRequestsPerTenant; ++place) {
-      Stage stage;
-      const auto lay = [this](const std::vector<EnginePort>& ports, std::vector<StagedCopy>& copies) {
-        std::size_t bytes = 0;
-        for (const EnginePort& port : ports) bytes += port.bytes;
-        std::uint8_t* at = issuer_->Stage(std::max<std::size_t>(bytes, 1));
-        std::uint8_t* const first = at;
-        for (const EnginePort& port : ports) {
-          if (port.bytes > 0) copies.push_back({port.address, at, port.bytes});
-          at += port.bytes;
-        }
-        return first;
-      };
-      stage.inputs = lay(tenant.inputs, stage.uploads);
-      stage.outputs = lay(tenant.outputs, stage.downloads);
-      stages_.push_back(std::move(stage));
-    }
+    const auto stage = [this](const std::vector<EnginePort>& ports) {
+      std::size_t bytes = 0;
+      for (const EnginePort& port : ports) bytes += port.bytes;
+      return issuer_->Stage(std::max<std::size_t>(bytes, 1));
+    };
+    for (unsigned place = 0; place < places(); ++place) stages_.push_back({stage(tenant.inputs), stage(tenant.outputs)});
+    copies_.reserve(std::max({copies_.capacity(), tenant.inputs.size(), tenant.outputs.size()}));
   }
-  actives_.resize(places);
+  actives_.resize(requests);
   finish_tag_.resize(tenants, 0);
-  serving_.resize(tenants, false);
+  busy_.resize(tenants, 0);
   // No vector grows once requests are served.
-  for (auto* list : {&order_, &copying_, &candidates_}) list->reserve(places);
+  for (auto* list : {&order_, &copying_, &candidates_}) list->reserve(requests);
   round_tenants_.reserve(tenants);
   ready_.reserve(kMostReady);
   chosen_.reserve(kMostReady);
   together_in_.resize(spec_.classes, 0);
   packed_of_.resize(spec_.classes, 0);
-  mail_.reserve(places);
-  taken_.reserve(places);
-  for (Flight& flight : flights_) flight.ending.reserve(places);
+  mail_.reserve(requests);
+  taken_.reserve(requests);
+  for (Flight& flight : flights_) flight.ending.reserve(requests);
   wishes_.resize(std::size_t{spec_.classes} * spec_.classes, 0);
   together_.resize(wishes_.size(), false);
   const std::vector<EngineCode> codes = std::move(spec_.codes);
@@ -119,8 +110,8 @@ void Engine::AddCode(const EngineCode& code) {
 // ---- requests ----
 
 int Engine::Claim(unsigned tenant) {
-  for (unsigned place = 0; place < kRequestsPerTenant; ++place) {
-    if (!claimed_[tenant * kRequestsPerTenant + place].exchange(true, std::memory_order_acq_rel)) return static_cast<int>(place);
+  for (unsigned place = 0; place < places(); ++place) {
+    if (!claimed_[tenant * places() + place].exchange(true, std::memory_order_acq_rel)) return static_cast<int>(place);
   }
   return -1;
 }
@@ -141,7 +132,7 @@ void Engine::TakeMail() {
   }
   for (EngineRequest& request : taken_) {
     const unsigned tenant = request.tenant;
-    const unsigned number = tenant * kRequestsPerTenant + request.place;
+    const unsigned number = tenant * places() + request.place;
     if (!IsThere(tenant)) ++present_;
     Active& active = actives_[number];
     active = Active{};
@@ -160,31 +151,52 @@ void Engine::TakeMail() {
 }
 
 bool Engine::IsThere(unsigned tenant) const {
-  const auto first = actives_.begin() + tenant * kRequestsPerTenant;
-  return std::any_of(first, first + kRequestsPerTenant, [](const Active& active) { return active.state != State::kFree; });
+  const auto first = actives_.begin() + tenant * places();
+  return std::any_of(first, first + places(), [](const Active& active) { return active.state != State::kFree; });
 }
 
-// A tenant's requests share its memory, so one of them runs at a time.
+// Whether so many tenants have a request that one of each is enough: then who sends many at once must not get more than the others.
+bool Engine::IsCrowded() const { return gathers_ || present_ >= Quorum(); }
+
+// What of a tenant's requests can begin, in the order in which they came: one in each of its arenas, in the first free one. So where a
+// tenant sends one at a time all run in the first, which rounds need.
 void Engine::BeginNext(unsigned tenant) {
-  if (serving_[tenant]) return;
-  int first = -1;
-  for (unsigned place = 0; place < kRequestsPerTenant; ++place) {
-    const unsigned number = tenant * kRequestsPerTenant + place;
-    if (actives_[number].state != State::kWaiting) continue;
-    if (first < 0 || actives_[number].arrival < actives_[static_cast<unsigned>(first)].arrival) first = static_cast<int>(number);
+  const unsigned at_once = IsCrowded() ? 1 : spec_.arenas;
+  while (static_cast<unsigned>(std::popcount(busy_[tenant])) < at_once) {
+    int first = -1;
+    for (unsigned place = 0; place < places(); ++place) {
+      const unsigned number = tenant * places() + place;
+      if (actives_[number].state != State::kWaiting) continue;
+      if (first < 0 || actives_[number].arrival < actives_[static_cast<unsigned>(first)].arrival) first = static_cast<int>(number);
+    }
+    if (first < 0) return;
+    const auto number = static_cast<unsigned>(first);
+    Active& active = actives_[number];
+    active.arena = static_cast<unsigned>(std::countr_one(busy_[tenant]));
+    busy_[tenant] |= 1u << active.arena;
+    if (const std::vector<StagedCopy>& uploads = CopiesOf(number, true); !uploads.empty()) {
+      active.state = State::kUploading;
+      issuer_->Upload(uploads, CopyMarkOf(number));
+      copying_.push_back(number);
+    } else {
+      Start(number);
+    }
   }
-  if (first < 0) return;
-  const auto number = static_cast<unsigned>(first);
-  serving_[tenant] = true;
-  Active& active = actives_[number];
-  const std::vector<StagedCopy>& uploads = stages_[number].uploads;
-  if (active.request.with_copies && !uploads.empty()) {
-    active.state = State::kUploading;
-    issuer_->Upload(uploads, CopyMarkOf(number));
-    copying_.push_back(number);
-  } else {
-    Start(number);
+}
+
+// Those of a request's inputs or outputs, valid until the next call.
+const std::vector<StagedCopy>& Engine::CopiesOf(unsigned number, bool up) {
+  copies_.clear();
+  const Active& active = actives_[number];
+  const EngineTenant& tenant = spec_.tenants[TenantOf(number)];
+  if (!active.request.with_copies) return copies_;
+  std::uint8_t* staged = up ? stages_[number].inputs : stages_[number].outputs;
+  for (const EnginePort& port : up ? tenant.inputs : tenant.outputs) {
+    const Address shift = port.in_arena ? tenant.arenas[active.arena] - tenant.arenas.front() : 0;
+    if (port.bytes > 0) copies_.push_back({port.address + shift, staged, port.bytes});
+    staged += port.bytes;
   }
+  return copies_;
 }
 
 // Its inputs are there.
@@ -205,10 +217,8 @@ void Engine::Start(unsigned number) {
 
 // Its last word is over.
 void Engine::Finish(unsigned number) {
-  Active& active = actives_[number];
-  const std::vector<StagedCopy>& downloads = stages_[number].downloads;
-  if (active.request.with_copies && !downloads.empty()) {
-    active.state = State::kDownloading;
+  if (const std::vector<StagedCopy>& downloads = CopiesOf(number, false); !downloads.empty()) {
+    actives_[number].state = State::kDownloading;
     issuer_->Download(downloads, CopyMarkOf(number));
     copying_.push_back(number);
   } else {
@@ -241,8 +251,9 @@ void Engine::End(unsigned number, const std::string& problem) {
   const auto over = std::move(active.request.over);
   const EngineOutcome outcome{problem, active.queued_ns, active.started_ns, NowNs()};
   const unsigned present = present_;
+  const bool was_crowded = IsCrowded();
   active.state = State::kFree;
-  if (served) serving_[tenant] = false;
+  if (served) busy_[tenant] &= ~(1u << active.arena);
   if (!IsThere(tenant)) --present_;
   if (keeps_journal_ && problem.empty() && journal_.requests.size() < kMostInJournal) {
     journal_.requests.push_back({tenant, outcome.queued_ns, outcome.started_ns, outcome.ended_ns});
@@ -254,7 +265,9 @@ void Engine::End(unsigned number, const std::string& problem) {
   claimed_[number].store(false, std::memory_order_release);
   if (over) over();
   // Last, as it may fail, and this request is told of already.
-  if (problem_.empty()) BeginNext(tenant);
+  if (!problem_.empty()) return;
+  if (!was_crowded || IsCrowded()) return BeginNext(tenant);
+  for (unsigned other = 0; other < spec_.tenants.size(); ++other) BeginNext(other);
 }
 
 void Engine::Fail(const std::string& problem) {
@@ -362,7 +375,7 @@ void Engine::ChooseVariants() {
     const unsigned number = active.block == 0 ? task.VariantFor(together_in_[task.group], beside) : active.variant;
     const EngineVariant& variant = task.variants[number];
     chosen_.push_back(number);
-    ready_[i] = {variant.row, variant.kernel_class, active.block, variant.blocks, block_ns_[variant.row]};
+    ready_[i] = {variant.row + active.arena, variant.kernel_class, active.block, variant.blocks, block_ns_[variant.row]};
   }
 }
 
@@ -410,7 +423,7 @@ bool Engine::IssueWord() {
   WordLaunch launch = {};
   for (unsigned n = 0; n < word.count; ++n) {
     const ReadyTask& task = ready_[word.ready[n]];
-    flight.rows[n] = task.row;
+    flight.rows[n] = task.row - actives_[candidates_[word.ready[n]]].arena;
     launch.slot[n] = {task.row, word.body[n], launch.blocks, word.begin[n], word.end[n]};
     launch.blocks += word.blocks[n];
     stats_.slices += word.end[n] < task.end;

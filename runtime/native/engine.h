@@ -25,9 +25,6 @@
 
 namespace wideword {
 
-// Requests that one tenant can have at the engine: one that runs, and one whose inputs are brought meanwhile.
-constexpr unsigned kRequestsPerTenant = 2;
-
 // What became of a request. Times in nanoseconds of the steady clock.
 struct EngineOutcome {
   std::string problem;  // empty if it went well
@@ -92,12 +89,14 @@ class Engine : public Stepped {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
+  // Requests that one tenant can have at the engine: one that runs in each of its arenas, and one whose inputs lie ready.
+  unsigned places() const { return spec_.arenas + 1; }
   // A place for a request of the tenant's, or -1 if it has as many as it can have. Any thread.
   int Claim(unsigned tenant);
   // Any thread. The request has a place that was claimed for it, and its inputs lie in InputsOf.
   void Submit(EngineRequest request);
   // Where the inputs of a request are to be put, one after another. Any thread, from Claim to Submit.
-  std::uint8_t* InputsOf(unsigned tenant, unsigned place) const { return stages_[tenant * kRequestsPerTenant + place].inputs; }
+  std::uint8_t* InputsOf(unsigned tenant, unsigned place) const { return stages_[tenant * places() + place].inputs; }
 
   // The device's thread from here on. Does what can be done now; false if nothing is under way.
   bool Step() override;
@@ -118,7 +117,6 @@ class Engine : public Stepped {
   struct Stage {
     std::uint8_t* inputs = nullptr;
     std::uint8_t* outputs = nullptr;
-    std::vector<StagedCopy> uploads, downloads;
   };
   // A request under way, and how far it is.
   struct Active {
@@ -127,6 +125,7 @@ class Engine : public Stepped {
     double queued_ns = 0, started_ns = 0;
     double start_tag = 0;
     std::uint64_t arrival = 0;
+    unsigned arena = 0;  // of its tenant's, once it is past waiting
     unsigned task = 0;   // the next one
     unsigned block = 0;  // and its next virtual block,
     unsigned variant = 0;  // of this variant, if the task has begun
@@ -137,13 +136,15 @@ class Engine : public Stepped {
     bool back_to_back = false;  // the device still had the one before it
     bool is_round = false;
     PackedWord word;
-    unsigned rows[kMaxIssued] = {};
+    unsigned rows[kMaxIssued] = {};  // of the first arena
     std::vector<unsigned> ending;  // actives whose last word this is
     IssuedWord note;
   };
 
   void TakeMail();
+  bool IsCrowded() const;
   void BeginNext(unsigned tenant);
+  const std::vector<StagedCopy>& CopiesOf(unsigned active, bool up);
   void Start(unsigned active);
   void PollCopies();
   void Collect();
@@ -172,7 +173,7 @@ class Engine : public Stepped {
   void NoteWishes();
   unsigned MarkOf(std::uint64_t flight) const { return static_cast<unsigned>(flight % flights_.size()); }
   unsigned CopyMarkOf(unsigned active) const { return static_cast<unsigned>(flights_.size()) + active; }
-  unsigned TenantOf(unsigned active) const { return active / kRequestsPerTenant; }
+  unsigned TenantOf(unsigned active) const { return active / places(); }
 
   Backend& backend_;
   EngineSpec spec_;
@@ -180,13 +181,14 @@ class Engine : public Stepped {
   Packer packer_;
   double now_ns_ = 0;                // at the start of the step
   std::vector<double> cost_ns_;      // by tenant: what a request takes, by block_ns_
-  std::vector<double> block_ns_;     // by row: what a virtual block takes, as measured so far
-  std::vector<unsigned> task_of_;    // by row: tasks are numbered tenant after tenant
+  std::vector<double> block_ns_;     // by row of a first arena: what a virtual block takes, as measured so far
+  std::vector<unsigned> task_of_;    // likewise: tasks are numbered tenant after tenant
   std::vector<double> task_ns_;      // by task: its part of cost_ns_, by the variant that was measured last
   std::vector<Stage> stages_;        // by tenant and place
   std::vector<Active> actives_;      // likewise
   std::vector<double> finish_tag_;   // by tenant
-  std::vector<bool> serving_;        // by tenant: one of its requests is past waiting
+  std::vector<unsigned> busy_;       // by tenant: a bit for each arena that has a request
+  std::vector<StagedCopy> copies_;   // of the request whose copies are started
   unsigned present_ = 0;             // tenants with a request
   double virtual_time_ = 0;
   std::uint64_t arrivals_ = 0;

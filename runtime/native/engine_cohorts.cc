@@ -40,12 +40,14 @@ void Engine::ConsiderGathering(unsigned present) {
 }
 
 // While the engine gathers: whether all that was begun has ended and enough are there. Those that are held go on without a round once
-// the others have been waited for in vain.
+// the others have been waited for in vain, and if some have their inputs in another arena than the program's words read.
 bool Engine::HasRound() {
   if (ended_ < issued_ || (lanes_ && lanes_->running() > 0)) return false;
-  if (static_cast<double>(order_.size()) >= Quorum()) return true;
-  if (gather_until_ns_ == 0) gather_until_ns_ = now_ns_ + std::max(kGatherNs, kGatherPart * round_ns_);
-  if (now_ns_ < gather_until_ns_) return false;
+  if (std::all_of(order_.begin(), order_.end(), [this](unsigned number) { return actives_[number].arena == 0; })) {
+    if (static_cast<double>(order_.size()) >= Quorum()) return true;
+    if (gather_until_ns_ == 0) gather_until_ns_ = now_ns_ + std::max(kGatherNs, kGatherPart * round_ns_);
+    if (now_ns_ < gather_until_ns_) return false;
+  }
   gathers_ = false;
   crowded_ends_ = 0;
   if (rounds_in_row_ >= kFewRounds) patience_ = 0;
@@ -102,10 +104,11 @@ bool Engine::IssueCohort() {
   }
   order_.resize(kept);
   // In one order whoever leads, so that a lane often finds the rows that it has already.
-  std::sort(cohort->actives.begin(), cohort->actives.end());
-  cohort->tenants.clear();
+  const auto place_of = [this](unsigned number) { return std::pair(TenantOf(number), actives_[number].arena); };
+  std::sort(cohort->actives.begin(), cohort->actives.end(), [&](unsigned a, unsigned b) { return place_of(a) < place_of(b); });
+  cohort->slots.clear();
   for (unsigned number : cohort->actives) {
-    cohort->tenants.push_back(TenantOf(number));
+    cohort->slots.push_back({TenantOf(number), actives_[number].arena});
     actives_[number].state = State::kEnding;
     actives_[number].started_ns = cohort->issued_ns;
   }
@@ -124,7 +127,7 @@ void Engine::CollectCohorts() {
     const double now = NowNs();
     const auto requests = static_cast<double>(cohort.actives.size());
     // What runs beside it makes it longer for all alike.
-    for (unsigned tenant : lanes_->group(lanes_->GroupOf(cohort.tenants.front())).tenants) {
+    for (unsigned tenant : lanes_->group(lanes_->GroupOf(cohort.slots.front().tenant)).tenants) {
       cost_ns_[tenant] += kLearning * ((now - cohort.issued_ns) / requests - cost_ns_[tenant]);
     }
     crowded_ends_ = present_ >= Quorum() ? crowded_ends_ + cohort.actives.size() : 0;
@@ -132,7 +135,7 @@ void Engine::CollectCohorts() {
       IssuedWord note;
       note.issued_ns = cohort.issued_ns;
       note.code = kCohort;
-      note.tenants = cohort.tenants;
+      for (const CohortSlot& slot : cohort.slots) note.tenants.push_back(slot.tenant);
       Keep(std::move(note));
     }
     for (unsigned number : cohort.actives) Finish(number);

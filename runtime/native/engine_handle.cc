@@ -22,6 +22,7 @@ constexpr std::size_t kMaxArrivals = std::size_t{1} << 22;
 constexpr double kMaxNanoseconds = 1e15;
 // Streams beyond the device's queues would wait for one another.
 constexpr std::int64_t kMaxLanes = 16;
+constexpr std::uint32_t kMaxArenas = 16;
 
 class SpecReader {
  public:
@@ -35,14 +36,17 @@ class SpecReader {
   void ReadTask(Napi::Value value, const Where& where, unsigned tenant, EngineTenant& to);
   EngineVariant ReadVariant(const Napi::Object& object, const Where& where, unsigned tenant);
   std::vector<EnginePort> ReadPorts(Napi::Value value, const Where& where, std::vector<std::size_t>& bytes);
-  Address Keep(const OperandView& operand) {
-    if (kept_.insert(operand.memory.get()).second) engine_.memories.push_back(operand.memory);
-    return operand.address;
+  void Keep(const std::shared_ptr<Memory>& memory) {
+    if (kept_.insert(memory.get()).second) engine_.memories.push_back(memory);
   }
+  bool InArena(const OperandView& operand) const { return !arenas_.empty() && operand.memory == arenas_.front(); }
+
+  std::vector<std::shared_ptr<Memory>> ReadArenas(Napi::Value value, const Where& where);
 
   const Device& device_;
   EngineRef& engine_;
   EngineSpec spec_;
+  std::vector<std::shared_ptr<Memory>> arenas_;  // of the tenant that is being read
   std::unordered_set<const void*> kept_;
 };
 
@@ -103,6 +107,11 @@ EngineTenant SpecReader::ReadTenant(Napi::Value value, const Where& where) {
   const Napi::Object object = ReadObject(value, where);
   EngineTenant tenant;
   tenant.weight = ReadNumber(object.Get("weight"), Where(where, "weight"), 1e-6, 1e6);
+  arenas_ = ReadArenas(object.Get("arenas"), Where(where, "arenas"));
+  for (const std::shared_ptr<Memory>& arena : arenas_) tenant.arenas.push_back(arena->address);
+  const unsigned arenas = std::max(1u, static_cast<unsigned>(arenas_.size()));
+  if (spec_.tenants.empty()) spec_.arenas = arenas;
+  if (arenas != spec_.arenas) ThrowRange(value.Env(), Where(where, "arenas"), "as many as the first tenant's");
   engine_.inputs.emplace_back();
   engine_.outputs.emplace_back();
   tenant.inputs = ReadPorts(object.Get("inputs"), Where(where, "inputs"), engine_.inputs.back());
@@ -121,7 +130,8 @@ std::vector<EnginePort> SpecReader::ReadPorts(Napi::Value value, const Where& wh
   const List list(value, where, kMaxPorts);
   for (std::uint32_t i = 0; i < list.size(); ++i) {
     const OperandView operand = ReadOperand(device_, list[i], Where(where, i));
-    ports.push_back({Keep(operand), operand.bytes});
+    Keep(operand.memory);
+    ports.push_back({operand.address, operand.bytes, InArena(operand)});
     bytes.push_back(operand.bytes);
   }
   return ports;
@@ -165,9 +175,12 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
   row.tenant = tenant;
   const Where operands_where(where, "operands");
   const List operands(object.Get("operands"), operands_where, kMaxOperands);
+  bool in_arena[kMaxOperands] = {};
   for (std::uint32_t i = 0; i < operands.size(); ++i) {
     const OperandView operand = ReadOperand(device_, operands[i], Where(operands_where, i));
-    row.operand[i] = Keep(operand);
+    Keep(operand.memory);
+    row.operand[i] = operand.address;
+    in_arena[i] = InArena(operand);
     if (operand.constant) row.constants |= 1u << i;
   }
   const Where sizes_where(where, "sizes");
@@ -176,8 +189,30 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
     row.size[i] = static_cast<int>(ReadInteger(sizes[i], Where(sizes_where, i), INT32_MIN, INT32_MAX));
   }
   variant.row = static_cast<unsigned>(spec_.rows.size());
-  spec_.rows.push_back(row);
+  for (unsigned arena = 0; arena < spec_.arenas; ++arena) {
+    spec_.rows.push_back(row);
+    if (arena == 0) continue;
+    for (std::uint32_t i = 0; i < operands.size(); ++i) {
+      if (in_arena[i]) spec_.rows.back().operand[i] += arenas_[arena]->address - arenas_.front()->address;
+    }
+  }
   return variant;
+}
+
+// Distinct buffers of one size, which operands then stand for places in, whichever of them they name: the first.
+std::vector<std::shared_ptr<Memory>> SpecReader::ReadArenas(Napi::Value value, const Where& where) {
+  std::vector<std::shared_ptr<Memory>> arenas;
+  if (value.IsUndefined()) return arenas;
+  const List list(value, where, kMaxArenas);
+  for (std::uint32_t i = 0; i < list.size(); ++i) {
+    arenas.push_back(ReadBuffer(device_, list[i], Where(where, i)));
+    if (arenas.back()->bytes != arenas.front()->bytes) {
+      ThrowRange(value.Env(), Where(where, i), "of " + std::to_string(arenas.front()->bytes) + " bytes, as the first");
+    }
+    if (std::count(arenas.begin(), arenas.end(), arenas.back()) > 1) ThrowRange(value.Env(), Where(where, i), "another buffer than those before it");
+  }
+  for (const std::shared_ptr<Memory>& arena : arenas) Keep(arena);
+  return arenas;
 }
 
 EngineCode SpecReader::ReadCode(Napi::Value value, const Where& where) {
@@ -268,7 +303,7 @@ Napi::Value EngineHandle::Submit(const Napi::CallbackInfo& info) {
     check(reads, Where("reads"), engine->outputs[tenant]);
     const int place = engine->engine->Claim(tenant);
     if (place < 0) {
-      ThrowRange(env, Where("tenant"), "one with fewer than " + std::to_string(kRequestsPerTenant) + " requests under way");
+      ThrowRange(env, Where("tenant"), "one with fewer than " + std::to_string(engine->engine->places()) + " requests under way");
     }
     std::uint8_t* staged = engine->engine->InputsOf(tenant, static_cast<unsigned>(place));
     for (std::size_t i = 0; i < writes.size(); ++i) {

@@ -16,7 +16,7 @@ struct EngineVariant {
   unsigned kernel_class = 0;
   unsigned blocks = 0;   // virtual
   double block_ns = 0;   // that one is expected to take, before it has been measured
-  unsigned row = 0;      // of EngineSpec::rows
+  unsigned row = 0;      // of EngineSpec::rows, for the first arena; those for the others follow
 };
 
 struct EngineTask {
@@ -35,12 +35,14 @@ struct EngineTask {
 struct EnginePort {
   Address address = 0;
   std::size_t bytes = 0;
+  bool in_arena = false;
 };
 
 struct EngineTenant {
   double weight = 1;
   std::vector<EnginePort> inputs, outputs;
   std::vector<EngineTask> tasks;
+  std::vector<Address> arenas;  // EngineSpec::arenas of them, or none: then operands lie where they lie, and there is one of each
 };
 
 struct EngineCode {
@@ -54,7 +56,8 @@ struct EngineCode {
 struct EngineSpec {
   unsigned classes = 0;
   std::vector<EngineTenant> tenants;
-  std::vector<SlotRow> rows;  // of each variant of each tenant's tasks
+  unsigned arenas = 1;        // of each tenant: as many of its requests can run at the same time
+  std::vector<SlotRow> rows;  // of each variant of each tenant's tasks, for each arena
   std::vector<EngineCode> codes;
   LoadedProgram* captured = nullptr;  // of all tenants, if rounds may be run
   unsigned lanes = 0;                 // cohorts of requests side by side, at most (lanes.h); only where all weights are equal

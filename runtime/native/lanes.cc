@@ -33,11 +33,29 @@ std::vector<unsigned> LikenessOf(const EngineTenant& tenant) {
 
 Lanes::Lanes(Issuer& issuer, const EngineSpec& spec) : spec_(spec) {
   FindGroups();
+  // Wide enough for all requests that can run at once, or at least for one of each tenant.
+  std::vector<CohortChain> chains = AddChains(spec.arenas);
+  if (chains.empty()) chains = AddChains(1);
+  if (chains.empty()) return;
+  for (std::unique_ptr<Lane>& lane : issuer.MakeLanes(chains, spec.lanes)) {
+    Cohort cohort;
+    cohort.lane = std::move(lane);
+    // Nothing grows once requests are served.
+    cohort.actives.reserve(kWidest);
+    for (auto* list : {&cohort.slots, &cohort.bound}) list->reserve(kWidest);
+    cohorts_.push_back(std::move(cohort));
+  }
+}
+
+// Chains of all groups; none if they come to more than a device is to hold.
+std::vector<CohortChain> Lanes::AddChains(unsigned requests_of_each) {
   std::vector<CohortChain> chains;
   std::size_t launches = 0, blocks = 0;
+  chains_.clear();
   for (LaneGroup& group : groups_) {
     group.first_chain = static_cast<unsigned>(chains_.size());
-    const unsigned widest = std::min(kWidest, static_cast<unsigned>(group.tenants.size()));
+    group.widths.clear();
+    const unsigned widest = std::min(kWidest, requests_of_each * static_cast<unsigned>(group.tenants.size()));
     const std::vector<EngineTask>& tasks = spec_.tenants[group.tenants.front()].tasks;
     group.has_beside = std::any_of(tasks.begin(), tasks.end(), [](const EngineTask& task) { return task.HasOneBesideOthers(); });
     const auto fits = [&](unsigned width, bool beside) {
@@ -46,21 +64,14 @@ Lanes::Lanes(Issuer& issuer, const EngineSpec& spec) : spec_(spec) {
       blocks += BlocksOf(chains.back());
       return launches <= kMostLaunches && blocks <= kMostBlocks && RowsOf(chains.back()) <= kMostRows;
     };
-    if (group.has_beside && !fits(1, true)) return;
+    if (group.has_beside && !fits(1, true)) return {};
     for (unsigned width = 1;; width = std::min(2 * width, widest)) {
       group.widths.push_back(width);
-      if (!fits(width, false)) return;
+      if (!fits(width, false)) return {};
       if (width == widest) break;
     }
   }
-  if (chains.empty()) return;
-  for (std::unique_ptr<Lane>& lane : issuer.MakeLanes(chains, spec.lanes)) {
-    Cohort cohort;
-    cohort.lane = std::move(lane);
-    // Nothing grows once requests are served.
-    for (auto* list : {&cohort.actives, &cohort.tenants, &cohort.bound}) list->reserve(kWidest);
-    cohorts_.push_back(std::move(cohort));
-  }
+  return chains;
 }
 
 void Lanes::FindGroups() {
@@ -102,15 +113,15 @@ Cohort* Lanes::Free() {
 }
 
 void Lanes::Launch(Cohort& cohort) {
-  const LaneGroup& group = groups_[group_of_[cohort.tenants.front()]];
+  const LaneGroup& group = groups_[group_of_[cohort.slots.front().tenant]];
   unsigned number = group.first_chain;
-  const bool beside = running_ > 0 && cohort.tenants.size() == 1;
+  const bool beside = running_ > 0 && cohort.slots.size() == 1;
   if (group.has_beside && !beside) ++number;
-  while (chains_[number].width < cohort.tenants.size()) ++number;
-  const bool are_new = cohort.chain != number || cohort.bound != cohort.tenants;
+  while (chains_[number].width < cohort.slots.size()) ++number;
+  const bool are_new = cohort.chain != number || cohort.bound != cohort.slots;
   if (are_new) {
     cohort.chain = number;
-    cohort.bound = cohort.tenants;
+    cohort.bound = cohort.slots;
     Bind(cohort, chains_[number]);
   }
   cohort.lane->Launch(number, are_new);
@@ -125,7 +136,8 @@ void Lanes::Bind(Cohort& cohort, const Chain& chain) const {
     const Word& word = chain.words[task];
     for (unsigned slot = 0; slot < chain.width; ++slot, ++row) {
       if (slot < cohort.bound.size()) {
-        *row = spec_.rows[spec_.tenants[cohort.bound[slot]].tasks[task].variants[word.variant].row];
+        const auto [tenant, arena] = cohort.bound[slot];
+        *row = spec_.rows[spec_.tenants[tenant].tasks[task].variants[word.variant].row + arena];
       } else {
         *row = SlotRow{};
       }

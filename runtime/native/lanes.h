@@ -16,11 +16,17 @@ namespace wideword {
 // Tenants whose requests can run together.
 struct LaneGroup {
   std::vector<unsigned> tenants;
-  // Its chains, ascending by how many slots their words have; the last for all tenants, or as many as a cohort can have. If `has_beside`
+  // Its chains, ascending by how many slots their words have; the last for all that the tenants can run at once, or as many as a cohort can have. If `has_beside`
   // there is one more before them, of one slot, for cohorts beside others.
   unsigned first_chain = 0;
   bool has_beside = false;
   std::vector<unsigned> widths;
+};
+
+// Whose request a slot of all of a cohort's words is, and in which of the tenant's arenas.
+struct CohortSlot {
+  unsigned tenant = 0, arena = 0;
+  bool operator==(const CohortSlot&) const = default;
 };
 
 // What runs, or ran last, on a lane.
@@ -28,11 +34,11 @@ struct Cohort {
   std::unique_ptr<Lane> lane;
   bool runs = false;
   std::vector<unsigned> actives;  // the engine's numbers of the requests
-  std::vector<unsigned> tenants;  // theirs, in the same order
+  std::vector<CohortSlot> slots;  // theirs, in the same order
   double issued_ns = 0;
   // What the lane's rows are of.
   unsigned chain = ~0u;
-  std::vector<unsigned> bound;
+  std::vector<CohortSlot> bound;
 };
 
 class Lanes {
@@ -47,7 +53,7 @@ class Lanes {
   Cohort* Free();
   unsigned GroupOf(unsigned tenant) const { return group_of_[tenant]; }
   const LaneGroup& group(unsigned number) const { return groups_[number]; }
-  // Starts a cohort whose tenants have been filled in, all of one group and no more than its widest chain is for.
+  // Starts a cohort whose slots have been filled in, all of one group and no more than its widest chain is for.
   void Launch(Cohort& cohort);
   void Ended(Cohort& cohort);
   // After a failure: of what runs nobody wants to know any more.
@@ -64,6 +70,7 @@ class Lanes {
   };
 
   void FindGroups();
+  std::vector<CohortChain> AddChains(unsigned requests_of_each);
   CohortChain AddChain(const LaneGroup& group, unsigned width, bool beside);
   void Bind(Cohort& cohort, const Chain& chain) const;
 

@@ -100,6 +100,7 @@ function suite(kind: 'host' | 'cuda'): void {
     // Without a bound requests run in cohorts, if there may be rounds.
     boundMilliseconds: fc.constantFrom(undefined, undefined, 1e-4, 0.01, 1, 100),
     rounds: fc.boolean(),
+    atOnce: fc.constantFrom(undefined, 1, 3),
     tier: fc.constantFrom('generic', 'specialised', 'auto'),
   });
 
