@@ -245,7 +245,7 @@ const benchCommand = command
   )
   .option(
     '--mode <modes>',
-    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide: so, with unlike kernels side by side; branches: so, as branches of the graph',
+    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide: so, with unlike kernels side by side; branches: so, as branches of the graph; measured: whichever of these turns out fastest',
     parser((text) => parseModes(text)),
     parseModes('turn,space,coalesced'),
   )
@@ -391,7 +391,7 @@ command
   .option('--tenants <n>', 'how many times the list of models, each a tenant of its own', integer, 4)
   .option(
     '--mode <modes>',
-    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide, branches: as for bench; engine: requests at random times, through the issue engine',
+    'turn: one after another; space: a stream a tenant; coalesced: one program of all; wide, branches, measured: as for bench; engine: requests at random times, through the issue engine',
     parser((text) => parseModes(text, traceable)),
     parseModes('turn,space,coalesced', traceable),
   )

@@ -17,7 +17,7 @@ import { Engine, type ServeOptions } from './engine.ts';
 import { loadFastest } from './fastest_words.ts';
 import { type BlockOptions, type KernelBlocks, measureBlocks } from './measure_blocks.ts';
 import type { Model } from './model.ts';
-import { link, linkAll, type Plan, type WordKind, wordKinds } from './plan.ts';
+import { type Choices, link, linkAll, type Plan, type WordKind, wordKinds } from './plan.ts';
 import { type RoundTrace, tracedProgram } from './trace.ts';
 import { type TuneOptions, type TuneResult, tuneKernels } from './tune.ts';
 import { TuningTable, tunedDevice } from './tuning.ts';
@@ -119,14 +119,15 @@ export class Device {
       ...(tier && { tier }),
       ...(width !== undefined && { width }),
     };
-    const plans: readonly [Plan, ...Plan[]] =
+    const choices: Choices =
       words === 'measured'
         ? linkAll(tenants, this.target, planning)
-        : [link(tenants, this.target, { ...planning, ...(words && { words }) })];
-    const all = plans.flatMap((p) => p.words);
+        : { plans: [link(tenants, this.target, { ...planning, ...(words && { words }) })] };
+    const { plans, mix } = choices;
+    const all = [...plans, ...(mix ? [mix.plan(mix.wide.words)] : [])].flatMap((p) => p.words);
     const { code, result } = await this.#codeOf(all, tenants, options.onProgress);
     const kernelsLowered = tenants.reduce((n, t) => n + t.model.kernelsLowered, 0);
-    const { plan, loaded } = await loadFastest(this.native, plans, code);
+    const { plan, loaded } = await loadFastest(this.native, choices, code);
     const program = new Program(
       this.native,
       plan,

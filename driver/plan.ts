@@ -6,11 +6,13 @@ import { isDeepStrictEqual } from 'node:util';
 import type { KernelClass } from '../ir/class.ts';
 import { codeKey, type Program, type Tenant, variantsOf, type Word, type WordPlan } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
-import { branches } from '../passes/branches.ts';
+import { asBranches, type BranchOptions, branches } from '../passes/branches.ts';
 import { coalesce, type TierChoice } from '../passes/coalesce.ts';
 import { estimatedTimes, type PackOptions, pack } from '../passes/pack.ts';
+import { isWide, splitWords } from '../passes/split_words.ts';
 import type { BlockTable } from './block_table.ts';
 import type { TenantModel } from './code.ts';
+import type { Model } from './model.ts';
 import type { Tuning } from './tuning.ts';
 
 /**
@@ -21,7 +23,10 @@ import type { Tuning } from './tuning.ts';
 export const plannedKinds = ['coalesced', 'wide', 'branches'] as const;
 export type PlannedKind = (typeof plannedKinds)[number];
 
-/** `measured`: of these, the kind whose rounds turn out fastest on the device when a program is loaded. */
+/**
+ * `measured`: of these, and of branches of which some words are wide, the kind whose rounds turn out fastest on the device when a program is
+ * loaded. Which words are wide is measured word by word, against branches of the same kernels.
+ */
 export const wordKinds = [...plannedKinds, 'measured'] as const;
 export type WordKind = (typeof wordKinds)[number];
 
@@ -44,18 +49,28 @@ export interface PlanOptions {
 }
 
 export interface Plan extends WordPlan {
-  /** Which may not be the one that was asked for. */
-  readonly kind: PlannedKind;
+  /** Which may not be the one that was asked for. `mixed`: branches of which some words are wide. */
+  readonly kind: PlannedKind | 'mixed';
   /** What could not be done as asked, and what was chosen by measuring, a sentence each. */
   readonly notes: readonly string[];
 }
 
-/** Plans of all kinds, without those that are as one before. */
+/** What a program may run in, to choose from by measuring. */
+export interface Choices {
+  /** Of all kinds, without those that are as one before. */
+  readonly plans: readonly [Plan, ...Plan[]];
+  /** If a plan has words of unlike classes: the same as branches, with those wide that stay so. */
+  readonly mix?: {
+    readonly wide: Plan;
+    readonly plan: (words: readonly Word[], stays?: (word: Word) => boolean) => Plan;
+  };
+}
+
 export function linkAll(
   tenants: readonly TenantModel[],
   target: string,
   options: Omit<PlanOptions, 'words'>,
-): [Plan, ...Plan[]] {
+): Choices {
   const [first, ...others] = plannedKinds.map((words) => link(tenants, target, { ...options, words })) as [
     Plan,
     ...Plan[],
@@ -63,8 +78,40 @@ export function linkAll(
   const plans: [Plan, ...Plan[]] = [first];
   const isSame = (a: Plan, b: Plan): boolean => a.order === b.order && isDeepStrictEqual(a.words, b.words);
   for (const plan of others) if (!plans.some((p) => isSame(p, plan))) plans.push(plan);
-  return plans;
+  const wide = plans.find((p) => p.words.some(isWide));
+  if (!wide) return { plans };
+  const { timeOf, onBlocks } = knownTimes(target, options);
+  const plan = (words: readonly Word[], stays?: (word: Word) => boolean): Plan => ({
+    tenants: wide.tenants,
+    ...asBranches(wide.tenants, splitWords(wide.tenants, words, stays), {
+      timeOf,
+      ...(onBlocks && { onBlocks }),
+    }),
+    ...{ kind: 'mixed', order: 'branches', notes: [] },
+  });
+  const models = [...new Set(tenants.map((t) => t.model))];
+  return plan(wide.words).words.every((word) => codeIsThere(models, target, word))
+    ? { plans, mix: { wide, plan } }
+    : { plans };
 }
+
+/** What is known of how long tasks take: measured, or estimated. */
+function knownTimes(
+  target: string,
+  { units = targetOf(target).units, blocks }: Pick<PlanOptions, 'units' | 'blocks'>,
+): Pick<BranchOptions, 'timeOf' | 'onBlocks'> {
+  const limits = targetOf(target);
+  return {
+    timeOf: blocks ? (task, t) => blocks.timeOf(task, t) : estimatedTimes(limits, units),
+    // The host runs branches in order: nobody would have the room.
+    ...(blocks && limits.kind === 'cuda' && { onBlocks: (task, t) => blocks.onBlocks(task, t) }),
+  };
+}
+
+/** Whether a word's code came with an artefact, or there are kernels to emit it from. */
+const codeIsThere = (models: readonly Model[], target: string, word: Word): boolean =>
+  models.some((m) => m.codeOf(target, codeKey(word))) ||
+  word.classes.every((key) => models.some((m) => m.classOf(target, key)));
 
 /** Tenants as words, in order. */
 export function link(tenants: readonly TenantModel[], target: string, options: PlanOptions = {}): Plan {
@@ -80,17 +127,13 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
   });
   if (words === 'coalesced') return coalesced();
   const limits = targetOf(target);
-  const { units = limits.units, blocks } = options;
-  const timeOf: PackOptions['timeOf'] = blocks
-    ? (task, t) => blocks.timeOf(task, t)
-    : estimatedTimes(limits, units);
+  const { units = limits.units } = options;
+  const { timeOf, onBlocks } = knownTimes(target, options);
   if (words === 'branches') {
     const branched = branches(linked, {
-      tier,
-      timeOf,
+      ...{ tier, timeOf },
       ...(width !== undefined && { width }),
-      // The host runs branches in order: nobody would have the room.
-      ...(blocks && limits.kind === 'cuda' && { onBlocks: (task, t) => blocks.onBlocks(task, t) }),
+      ...(onBlocks && { onBlocks }),
     });
     if (!branched)
       return coalesced('words have no branches: each needs the one before it, as a tenant is in both');
@@ -108,10 +151,7 @@ export function link(tenants: readonly TenantModel[], target: string, options: P
     ...(width !== undefined && { width }),
   };
   const { words: packed, predicted, lacksCode } = pack(linked, packing);
-  const isThere = (word: Word): boolean =>
-    models.some((m) => m.codeOf(target, codeKey(word))) ||
-    word.classes.every((key) => models.some((m) => m.classOf(target, key)));
-  if (!packed.every(isThere))
+  if (!packed.every((word) => codeIsThere(models, target, word)))
     return coalesced('words stay coalesced: the artefact has not the code for other ones');
   const notes =
     given && lacksCode

@@ -27,13 +27,16 @@ export interface BranchOptions {
  */
 const longChain = 0.2;
 
-/** Words with how urgent each is (urgency.ts); undefined if each needs the one before it, so that there are no branches. */
-export function branches(
-  tenants: readonly Tenant[],
-  { tier, width, timeOf, onBlocks = () => undefined }: BranchOptions,
-): { readonly words: Word[]; readonly urgency: number[] } | undefined {
+/** Words with how urgent each is (urgency.ts). */
+export interface Branches {
+  readonly words: Word[];
+  readonly urgency: number[];
+}
+
+/** Undefined if each word needs the one before it, so that there are no branches. */
+export function branches(tenants: readonly Tenant[], options: BranchOptions): Branches | undefined {
+  const { tier, width, timeOf } = options;
   const curveOf = perVariant((variant, t): BlockCurve => timeOf(variant, t).curve);
-  const measured = perVariant(onBlocks);
   const aloneIn = tier === 'auto' ? 'specialised' : tier;
   const chains = tenants.map(({ model }) =>
     sum(model.tasks.map((task) => timeOn(curveOf(task, aloneIn), task.blocks, task.blocks))),
@@ -41,13 +44,25 @@ export function branches(
   const long = longChain * sum(chains);
   const hasCompany = (tenant: number): boolean => chains[tenant]! < long;
   const words = beside(tenants, coalesce(tenants, tier, width), hasCompany);
-  if (isChain(words)) return undefined;
+  return isChain(words) ? undefined : asBranches(tenants, words, options);
+}
 
+/** These words, which may be wide, side by side. */
+export function asBranches(
+  tenants: readonly Tenant[],
+  words: readonly Word[],
+  { timeOf, onBlocks = () => undefined }: Pick<BranchOptions, 'timeOf' | 'onBlocks'>,
+): Branches {
+  const curveOf = perVariant((variant, t): BlockCurve => timeOf(variant, t).curve);
+  const measured = perVariant(onBlocks);
   const variants = words.map((word) =>
     word.slots.map((slot) => variantIn(tenants[slot.tenant]!.model.tasks[slot.task]!, word, slot)!),
   );
-  const times = words.map(({ tier: t }, n) => {
-    const loads = variants[n]!.map((v): Load => ({ virtual: v.blocks, curve: curveOf(v, t) }));
+  const times = words.map(({ tier: t, slots }, n) => {
+    const loads = variants[n]!.map((v, s): Load => {
+      const { from, to } = slots[s]!.range ?? { from: 0, to: v.blocks };
+      return { virtual: to - from, curve: curveOf(v, t) };
+    });
     return shapeWord(loads).milliseconds;
   });
   const urgency = urgencies(words, times);
@@ -56,7 +71,7 @@ export function branches(
     // cost more than good ones gain.
     words: words.map((word, n) => {
       const [slot, ...others] = word.slots;
-      if (!slot || others.length > 0) return word;
+      if (!slot || others.length > 0 || slot.range) return word;
       const variant = variants[n]![0]!;
       const blocks = blocksWithRoom(measured(variant, word.tier), variant.blocks, urgency[n]!);
       return { ...word, slots: [{ ...slot, blocks }] };

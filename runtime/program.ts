@@ -31,6 +31,9 @@ export interface RoundResult {
   readonly milliseconds: number;
 }
 
+/** Words as a program runs them. */
+export type Ordered = Pick<WordPlan, 'words' | 'order' | 'urgency'>;
+
 interface Waiting {
   readonly inputs: Tensors;
   readonly resolve: (outputs: Tensors) => void;
@@ -128,19 +131,35 @@ export class LoadedProgram {
    * asked before any request. Gives its place, and the milliseconds of a round of each: medians.
    */
   async keepFastest(plans: readonly WordPlan[]): Promise<{ best: number; milliseconds: number[] }> {
-    if (this.#closed) throw new Error('the program is closed');
-    const programs: NativeProgram[] = [];
-    let kept: NativeProgram | undefined;
-    try {
-      for (const plan of plans) programs.push(this.#assemble(plan));
-      const everyone = [...this.tenants.keys()];
-      const milliseconds = await timeInTurns(programs.map((p) => (rounds) => p.time(everyone, rounds)));
+    return this.#timed(plans, (milliseconds, programs) => {
       const best = milliseconds.indexOf(Math.min(...milliseconds));
       this.#words?.close();
-      kept = this.#words = programs[best]!;
+      this.#words = programs[best]!;
       return { best, milliseconds };
+    });
+  }
+
+  /** Milliseconds of a round of each of some words in order, of the tenants that these have, in turns. */
+  compare(plans: readonly Ordered[]): Promise<number[]> {
+    return this.#timed(plans, (milliseconds) => milliseconds);
+  }
+
+  /** Closes those programs that are not the one of all rounds then. */
+  async #timed<T>(
+    plans: readonly Ordered[],
+    use: (milliseconds: number[], programs: readonly NativeProgram[]) => T,
+  ): Promise<T> {
+    if (this.#closed) throw new Error('the program is closed');
+    const programs: NativeProgram[] = [];
+    try {
+      for (const plan of plans) programs.push(this.#assemble(plan));
+      const ways = programs.map((program, n) => {
+        const everyone = [...new Set(plans[n]!.words.flatMap((w) => w.slots.map((s) => s.tenant)))];
+        return (rounds: number) => program.time(everyone, rounds);
+      });
+      return use(await timeInTurns(ways), programs);
     } finally {
-      for (const program of programs) if (program !== kept) program.close();
+      for (const program of programs) if (program !== this.#words) program.close();
     }
   }
 
@@ -215,7 +234,7 @@ export class LoadedProgram {
   }
 
   #assemble(
-    { words, order = 'chain', urgency }: Pick<WordPlan, 'words' | 'order' | 'urgency'>,
+    { words, order = 'chain', urgency }: Ordered,
     code = this.code,
   ): NativeProgram {
     return this.device.createProgram(

@@ -3,7 +3,7 @@
  * afterwards; then the modes take turns, so that whatever drifts (clocks, other users of the machine) hits all of them alike.
  */
 import type { Device, LoadOptions, Program } from '../../driver/device.ts';
-import { type PlannedKind, plannedKinds } from '../../driver/plan.ts';
+import { type WordKind, wordKinds } from '../../driver/plan.ts';
 import type { TierChoice } from '../../passes/coalesce.ts';
 import type { Together } from '../../runtime/native.ts';
 import type { RoundResult } from '../../runtime/program.ts';
@@ -13,7 +13,7 @@ import { type KernelTime, kernelTimes, roundCost, type WordTime, wordTimes } fro
 import type { BenchTenant, Reference } from './tenants.ts';
 
 /** How tenants share the device: one after another, each on a stream of its own, or as the words of one program, of some kind. */
-export const modes = ['turn', 'space', ...plannedKinds] as const;
+export const modes = ['turn', 'space', ...wordKinds] as const;
 export type Mode = (typeof modes)[number];
 
 export interface MeasureOptions {
@@ -107,7 +107,7 @@ export interface LoadedRuns {
   /** One of each tenant. */
   readonly alone: readonly Program[];
   /** One of all tenants for each kind of words that is a mode asked for. */
-  readonly shared: ReadonlyMap<PlannedKind, Program>;
+  readonly shared: ReadonlyMap<WordKind, Program>;
   readonly runs: readonly Run[];
   close(): void;
 }
@@ -121,7 +121,7 @@ export async function loadRuns(
   const close = (): void => {
     for (const program of programs) program.close();
   };
-  const load = async (mine: readonly BenchTenant[], words: PlannedKind = 'coalesced'): Promise<Program> => {
+  const load = async (mine: readonly BenchTenant[], words: WordKind = 'coalesced'): Promise<Program> => {
     const options = {
       tier,
       tuning,
@@ -136,8 +136,8 @@ export async function loadRuns(
   try {
     const alone: Program[] = [];
     for (const t of tenants) alone.push(await load([t]));
-    const shared = new Map<PlannedKind, Program>();
-    for (const kind of plannedKinds) if (chosen.includes(kind)) shared.set(kind, await load(tenants, kind));
+    const shared = new Map<WordKind, Program>();
+    for (const kind of wordKinds) if (chosen.includes(kind)) shared.set(kind, await load(tenants, kind));
     const runs = chosen.map((mode): Run => {
       if (mode === 'turn' || mode === 'space')
         return { mode, programs: alone, together: mode === 'turn' ? 'in turn' : 'side by side' };

@@ -33,6 +33,7 @@ export const modeNames: { readonly [M in Mode | 'engine']: string } = {
   coalesced: 'coalesced',
   wide: 'wide words',
   branches: 'branches',
+  measured: 'measured choice',
   engine: 'issue engine',
 };
 

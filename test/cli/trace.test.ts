@@ -330,7 +330,7 @@ describe('wideword trace', () => {
     [
       'an unknown mode',
       ['mlp', '--mode', 'fast', ...out],
-      /no mode 'fast': turn, space, coalesced, wide, branches, engine/,
+      /no mode 'fast': turn, space, coalesced, wide, branches, measured, engine/,
     ],
     ['words without slots', ['mlp', '--width', '0', ...out], /expected a whole number from 1, got '0'/],
     ['a shape for no file', ['mlp:width=16', '--shape', 'x=1,2', ...out], /no model here has an input 'x'$/],
