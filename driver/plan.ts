@@ -84,7 +84,7 @@ export function linkAll(
   const plan = (words: readonly Word[], stays?: (word: Word) => boolean): Plan => ({
     tenants: wide.tenants,
     ...asBranches(wide.tenants, splitWords(wide.tenants, words, stays), {
-      timeOf,
+      ...{ tier: options.tier ?? 'generic', timeOf },
       ...(onBlocks && { onBlocks }),
     }),
     ...{ kind: 'mixed', order: 'branches', notes: [] },

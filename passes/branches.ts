@@ -35,25 +35,23 @@ export interface Branches {
 
 /** Undefined if each word needs the one before it, so that there are no branches. */
 export function branches(tenants: readonly Tenant[], options: BranchOptions): Branches | undefined {
-  const { tier, width, timeOf } = options;
-  const curveOf = perVariant((variant, t): BlockCurve => timeOf(variant, t).curve);
-  const aloneIn = tier === 'auto' ? 'specialised' : tier;
-  const chains = tenants.map(({ model }) =>
-    sum(model.tasks.map((task) => timeOn(curveOf(task, aloneIn), task.blocks, task.blocks))),
-  );
-  const long = longChain * sum(chains);
-  const hasCompany = (tenant: number): boolean => chains[tenant]! < long;
-  const words = beside(tenants, coalesce(tenants, tier, width), hasCompany);
+  const words = coalesce(tenants, options.tier, options.width);
   return isChain(words) ? undefined : asBranches(tenants, words, options);
 }
 
 /** These words, which may be wide, side by side. */
 export function asBranches(
   tenants: readonly Tenant[],
-  words: readonly Word[],
-  { timeOf, onBlocks = () => undefined }: Pick<BranchOptions, 'timeOf' | 'onBlocks'>,
+  given: readonly Word[],
+  { tier, timeOf, onBlocks = () => undefined }: Omit<BranchOptions, 'width'>,
 ): Branches {
   const curveOf = perVariant((variant, t): BlockCurve => timeOf(variant, t).curve);
+  const aloneIn = tier === 'auto' ? 'specialised' : tier;
+  const chains = tenants.map(({ model }) =>
+    sum(model.tasks.map((task) => timeOn(curveOf(task, aloneIn), task.blocks, task.blocks))),
+  );
+  const long = longChain * sum(chains);
+  const words = beside(tenants, given, (tenant) => chains[tenant]! < long);
   const measured = perVariant(onBlocks);
   const variants = words.map((word) =>
     word.slots.map((slot) => variantIn(tenants[slot.tenant]!.model.tasks[slot.task]!, word, slot)!),

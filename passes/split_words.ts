@@ -5,7 +5,7 @@ export const isWide = (word: Word): boolean => word.classes.length > 1;
 
 /**
  * The words in order, without the wide ones but for those that stay: in their place a word for each class, of slots with all of their blocks, under the
- * schedule for so many slots beside others. What was cut goes on as it began.
+ * schedule for so many slots. What was cut goes on as it began.
  */
 export function splitWords(
   tenants: readonly Tenant[],
@@ -26,7 +26,7 @@ export function splitWords(
         const whole = slots.map((s) => ({ ...s, body: 0, blocks: s.range!.to - s.range!.from }));
         return { ...word, classes: [word.classes[first!.body]!], slots: whole };
       }
-      const variantOf = (slot: Slot) => variantFor(taskOf(slot), slots.length, true);
+      const variantOf = (slot: Slot) => variantFor(taskOf(slot), slots.length);
       return {
         ...word,
         classes: [variantOf(first!).classes[word.tier]],
