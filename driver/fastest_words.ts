@@ -77,7 +77,9 @@ function verdict(
   const name = ({ kind, words }: Plan): string =>
     kind === 'mixed' ? `branches with ${words.filter(isWide).length} of ${wide} wide words` : kind;
   const others = plans.flatMap((plan, n) =>
-    n === best ? [] : [`${name(plan)} takes ${(milliseconds[n]! / milliseconds[best]!).toFixed(2)} times as long`],
+    n === best
+      ? []
+      : [`${name(plan)} takes ${(milliseconds[n]! / milliseconds[best]!).toFixed(2)} times as long`],
   );
   return `measured: ${name(plans[best]!)}, at ${milliseconds[best]!.toPrecision(3)} ms a round; ${others.join(', ')}`;
 }

@@ -1,6 +1,6 @@
 /**
- * @file Unlike kernels of several models, one of each, all together: a chain of words of their own, one wide word, and branches of a graph.
- * In the chain each runs under its schedule for one alone, in the other ways under that for one beside others. All ways run on the same
+ * @file Unlike kernels of several models, one of each, all together: words of their own one after the other, one wide word, and branches of a graph.
+ * One after the other each runs under its schedule for one alone, in the other ways under that for one beside others. All ways run on the same
  * memory and must give the same bits. Weights come from memory, as in a model's round.
  */
 import { InputError } from '../compiler/errors.ts';
@@ -8,6 +8,7 @@ import { virtualBlocks } from '../ir/blocks.ts';
 import { classOf, type KernelClass } from '../ir/class.ts';
 import { type Kernel, kernelVariants } from '../ir/kernel.ts';
 import { blocksPerUnit } from '../ir/occupancy.ts';
+import type { WordOrder } from '../ir/program.ts';
 import { targetOf } from '../ir/target.ts';
 import { bytesOf } from '../ir/tensor.ts';
 import { type Work, workOf } from '../ir/work.ts';
@@ -44,8 +45,11 @@ export interface UnlikeOptions {
   readonly onProgress?: (p: Progress) => void;
 }
 
-/** `shares`: a wide word whose slots are constrained, so that all end together. */
-export type UnlikeWay = 'chain' | 'wide' | 'shares' | 'branches';
+/**
+ * `turn`: each begins when the one before has ended. `chain`: it begins while that one ends, where the GPU lets it. `shares`: a wide word whose
+ * slots are constrained, so that all end together.
+ */
+export type UnlikeWay = 'turn' | 'chain' | 'wide' | 'shares' | 'branches';
 
 export interface UnlikeKernel {
   readonly model: string;
@@ -331,6 +335,7 @@ class UnlikeKernels {
     const wide = (blocks?: readonly number[]): NativeWord[] =>
       this.#beside.map((s) => this.#wideWord(s, blocks));
     const words = new Map<UnlikeWay, NativeWord[]>([
+      ['turn', single(this.#alone, (c) => c.alone)],
       ['chain', single(this.#alone, (c) => c.alone)],
       ['wide', wide()],
       ...(shares ? [['shares', wide(shares)] as const] : []),
@@ -338,7 +343,7 @@ class UnlikeKernels {
     ]);
     const programs = new Map<UnlikeWay, NativeProgram>();
     for (const [way, list] of words) {
-      const program = this.device.createProgram(list, { order: way === 'branches' ? 'branches' : 'chain' });
+      const program = this.device.createProgram(list, { order: orders[way] });
       this.#programs.push(program);
       programs.set(way, program);
     }
@@ -411,6 +416,10 @@ class UnlikeKernels {
     });
   }
 }
+
+const orders: { readonly [W in UnlikeWay]: WordOrder | 'strict' } = {
+  ...{ turn: 'strict', chain: 'chain', wide: 'chain', shares: 'chain', branches: 'branches' },
+};
 
 const wordOn = ({ code, launch }: Code, slots: readonly NativeSlot[]): NativeWord => ({
   code,

@@ -260,9 +260,13 @@ export interface NativeDevice {
   load(code: Uint8Array | string, entry: string): NativeFunction;
   /**
    * With `branches` for an order tenants must not write each other's memory. Words with nothing between them then run side by side on
-   * CUDA, as branches of the graph; the host runs them in order all the same. Default `chain`.
+   * CUDA, as branches of the graph; the host runs them in order all the same. Default `chain`; with `strict` no word begins while the one
+   * before it ends, which words of a chain may do where the GPU lets them.
    */
-  createProgram(words: readonly NativeWord[], options?: { readonly order?: WordOrder }): NativeProgram;
+  createProgram(
+    words: readonly NativeWord[],
+    options?: { readonly order?: WordOrder | 'strict' },
+  ): NativeProgram;
   createEngine(spec: NativeEngineSpec): NativeEngine;
   /**
    * Runs one round of distinct programs with all their tenants, `rounds` times, and gives the device milliseconds of each from

@@ -233,10 +233,7 @@ export class LoadedProgram {
     this.#pumping = false;
   }
 
-  #assemble(
-    { words, order = 'chain', urgency }: Ordered,
-    code = this.code,
-  ): NativeProgram {
+  #assemble({ words, order = 'chain', urgency }: Ordered, code = this.code): NativeProgram {
     return this.device.createProgram(
       words.map((word, n) => {
         const loaded = code.get(codeKey(word));

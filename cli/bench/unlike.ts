@@ -48,7 +48,8 @@ export async function benchUnlike(specs: readonly string[], options: UnlikeBench
 }
 
 const wayNames: { readonly [W in UnlikeWay]: string } = {
-  chain: 'one after the other',
+  turn: 'one after the other',
+  chain: 'the same, each begun while the one before ends',
   wide: 'one wide word, all blocks',
   shares: 'one wide word, shares of blocks',
   branches: 'branches of one graph',
@@ -56,6 +57,7 @@ const wayNames: { readonly [W in UnlikeWay]: string } = {
 
 export function toText(report: Report): string {
   const { device, precision, tuning, kernels, ways, planned, code } = report;
+  const turn = ways.find((w) => w.way === 'turn')!.milliseconds;
   const chain = ways.find((w) => w.way === 'chain')!.milliseconds;
   const hasShares = kernels.some((k) => k.share !== undefined);
   const expected =
@@ -81,10 +83,11 @@ export function toText(report: Report): string {
     'all of them once, weights from memory, the same bits in every way:',
     '',
     table([
-      ['way', 'time', 'speed-up'],
+      ['way', 'time', 'speed-up', 'of the second'],
       ...ways.map((w) => [
         wayNames[w.way],
         formatMs(w.milliseconds),
+        `${(turn / w.milliseconds).toFixed(2)} x`,
         `${(chain / w.milliseconds).toFixed(2)} x`,
       ]),
     ]),

@@ -55,8 +55,9 @@ struct WordSpec {
   std::vector<SlotSpec> slots;
 };
 
-// What of a program's words comes before what: each word before the next, or only what tenants demand (word_order.h).
-enum class WordOrder { kChain, kBranches };
+// What of a program's words comes before what: each word before the next, which may begin while it ends and waits for it then; likewise, but
+// the next begins when it has ended; or only what tenants demand (word_order.h).
+enum class WordOrder { kChain, kStrict, kBranches };
 
 // A program as its device runs it.
 class LoadedProgram {

@@ -78,7 +78,7 @@ class CudaProgram : public LoadedProgram {
     if (order_ == WordOrder::kBranches) return BuildBranches(graph_);
     graph_.Capture([this] {
       start_.Capture();
-      for (std::size_t i = 0; i < words_.size(); ++i) CaptureWord(context_, words_[i], LaunchOf(i, nullptr), i > 0);
+      for (std::size_t i = 0; i < words_.size(); ++i) CaptureWord(context_, words_[i], LaunchOf(i, nullptr), Overlaps(i));
       end_.Capture();
     });
   }
@@ -92,7 +92,7 @@ class CudaProgram : public LoadedProgram {
     if (traced_.is_made()) return;
     if (order_ == WordOrder::kBranches) return BuildBranches(traced_, times_.get());
     traced_.Capture([this] {
-      for (std::size_t i = 0; i < words_.size(); ++i) CaptureWord(context_, words_[i], LaunchOf(i, times_.get()), i > 0);
+      for (std::size_t i = 0; i < words_.size(); ++i) CaptureWord(context_, words_[i], LaunchOf(i, times_.get()), Overlaps(i));
     });
   }
 
@@ -142,6 +142,9 @@ class CudaProgram : public LoadedProgram {
       end_.AddTo(graph, last);
     });
   }
+
+  // Whether a word of a chain may begin while the one before it ends.
+  bool Overlaps(std::size_t index) const { return order_ == WordOrder::kChain && index > 0; }
 
   // With a table of times, one for each entry of the block map, its blocks note theirs there.
   WordLaunch LaunchOf(std::size_t index, const CudaTable* times) const {

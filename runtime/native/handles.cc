@@ -29,8 +29,9 @@ WordOrder ReadOrder(Napi::Value options) {
   const Where order_where(where, "order");
   const std::string order = ReadString(value, order_where);
   if (order == "chain") return WordOrder::kChain;
+  if (order == "strict") return WordOrder::kStrict;
   if (order == "branches") return WordOrder::kBranches;
-  ThrowRange(options.Env(), order_where, "'chain' or 'branches'");
+  ThrowRange(options.Env(), order_where, "'chain', 'strict' or 'branches'");
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ describe('wideword bench unlike', () => {
       expect(k.milliseconds).toBeGreaterThan(0);
       expect(k.share !== undefined).toBe(hasShares);
     }
-    const ways = ['chain', 'wide', ...(hasShares ? ['shares'] : []), 'branches'];
+    const ways = ['turn', 'chain', 'wide', ...(hasShares ? ['shares'] : []), 'branches'];
     expect(report.ways.map((w: { way: string }) => w.way)).toEqual(ways);
     for (const w of report.ways) expect(w.milliseconds).toBeGreaterThan(0);
   });
@@ -56,8 +56,10 @@ describe('wideword bench unlike', () => {
     expect(status).toBe(0);
     expect(stdout).toMatch(/^one kernel of each of 2 models, fp16, on host, 1 thread \(host\)\n/);
     expect(stdout).toMatch(/\nmodel +kernel +first from +virtual +share +alone\n/);
-    expect(stdout).toMatch(/\none after the other +[\d.]+ [mµ]s +1\.00 x\n/);
-    expect(stdout).toMatch(/\none wide word, all blocks +[\d.]+ [mµ]s +[\d.]+ x\nbranches of one graph /);
+    expect(stdout).toMatch(/\none after the other +[\d.]+ [mµ]s +1\.00 x +[\d.]+ x\n/);
+    expect(stdout).toMatch(
+      /\none wide word, all blocks +[\d.]+ [mµ]s( +[\d.]+ x){2}\nbranches of one graph /,
+    );
     expect(stdout).toMatch(/no shares: the device has fewer places than there are slots\n$/);
   });
 
@@ -91,6 +93,7 @@ describe('wideword bench unlike', () => {
       tuning: false,
       kernels: ['a', 'b'].map((model) => ({ model, kernel: `k${model}`, ...kernel })),
       ways: [
+        { way: 'turn', milliseconds: 0.03 },
         { way: 'chain', milliseconds: 0.02 },
         { way: 'shares', milliseconds: 0.01 },
       ],
@@ -100,7 +103,7 @@ describe('wideword bench unlike', () => {
     expect(text).toContain('fp16, default schedules, on a GPU (sm_90)');
     expect(text).toMatch(/\na +ka +n +4 +2 +10\.0 µs +126\n/);
     expect(text).toMatch(
-      /\none wide word, shares of blocks +10\.0 µs +2\.00 x\n\na plan would give slots these shares\n/,
+      /\none wide word, shares of blocks +10\.0 µs +3\.00 x +2\.00 x\n\na plan would give slots these shares\n/,
     );
     expect(text).toMatch(
       /wide code: 126 registers, 256 threads, 102400 bytes of shared memory, 8 of stack; blocks per multiprocessor: 2$/,
@@ -154,7 +157,7 @@ describe('the ways', () => {
     };
   }
 
-  it('are four with the same bits, and others are a problem, without times', async () => {
+  it('are five with the same bits, and others are a problem, without times', async () => {
     const device = loadNative().openHost(2);
     try {
       const small = [333, 500].map((width) => compileModel(mlpModel([20, width]), { name: `mlp${width}` }));
@@ -166,7 +169,7 @@ describe('the ways', () => {
       const all = await Promise.all(small);
       const right = await measure(device, all);
       expect(right.problem).toBeUndefined();
-      expect(right.ways.map((w) => w.way)).toEqual(['chain', 'wide', 'shares', 'branches']);
+      expect(right.ways.map((w) => w.way)).toEqual(['turn', 'chain', 'wide', 'shares', 'branches']);
       const places = right.kernels.map((k) => Math.min(k.virtualBlocks, k.share!));
       expect(places).toEqual(right.kernels.map((k) => k.share));
       expect(places.reduce((sum, n) => sum + n)).toBeLessThanOrEqual(4);

@@ -131,7 +131,9 @@ describe('a program', () => {
     // Without any wide words they were measured, too.
     expect(measured.plan.notes[0]).toMatch(/branches with 0 of [1-9]\d* wide words/);
     const found = measured.plan.kind;
-    expect(measured.plan.notes[0]).toContain(`measured: ${found === 'mixed' ? 'branches with' : `${found}, `}`);
+    expect(measured.plan.notes[0]).toContain(
+      `measured: ${found === 'mixed' ? 'branches with' : `${found}, `}`,
+    );
     const again = await device.load(tenants, found === 'mixed' ? {} : { words: found });
     if (found !== 'mixed') expect(measured.plan.words).toEqual(again.plan.words);
     for (const program of [measured, again]) {

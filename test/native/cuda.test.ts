@@ -212,7 +212,7 @@ describe('the CUDA device on the fake driver', () => {
           return [add(tenant, [below(3), 3, 3], at, at + 1)];
         }).filter((s, i, all) => all.findIndex((o) => o.tenant === s.tenant && o.begin === s.begin) === i)));
         const results = [];
-        for (const order of ['chain', 'branches']) {
+        for (const order of ['chain', 'strict', 'branches']) {
           tenants.forEach((buffers) => device.write({ buffer: buffers[3], offset: 0, data: new Uint8Array(16) }));
           const program = device.createProgram(words, { order });
           const active = [...new Set(words.flatMap((w) => w.slots.map((s) => s.tenant)))];
@@ -220,7 +220,7 @@ describe('the CUDA device on the fake driver', () => {
           results.push(tenants.map((buffers) => download(device, buffers[3])).join(' '));
           program.close();
         }
-        if (results[0] !== results[1]) print(n + ': ' + results.join(' against '));
+        if (new Set(results).size > 1) print(n + ': ' + results.join(' against '));
       }
       device.close();`);
     expect(printed).toBe('');

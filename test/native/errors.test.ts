@@ -283,7 +283,7 @@ const cases: Record<string, Case[]> = {
       (order): Case => [
         `order: ${order}`,
         () => device.createProgram([word(code, slot({}))], { order: order as Any }),
-        /options\.order must be (a string|'chain' or 'branches')/,
+        /options\.order must be (a string|'chain', 'strict' or 'branches')/,
       ],
     ),
     ['a sparse array', () => device.createProgram(new Array(5)), /words\[0\] must be an object/],
