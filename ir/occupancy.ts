@@ -21,14 +21,24 @@ const sharedOfSystem = 1024;
 
 const roundUp = (n: number, piece: number): number => Math.ceil(n / piece) * piece;
 
+/** All registers of a block, as they are handed out. */
+const registersOfBlock = ({ threads, registers }: Resources, { warp }: Target): number =>
+  Math.ceil(threads / warp) * roundUp(registers * warp, registerPiece);
+
+/**
+ * Whether a multiprocessor has the registers of one block. Compilers make do with fewer where they can, and put the rest in memory; not where one
+ * instruction needs more (a wgmma of 128x256 sums has 128 a thread for these alone).
+ */
+export const hasRegistersFor = (resources: Resources, target: Target): boolean =>
+  target.kind === 'host' || registersOfBlock(resources, target) <= target.unit.registers;
+
 /** At least 1: code that fits no multiprocessor is not launched at all. On the host a thread runs one block at a time. */
-export function blocksPerUnit(
-  { threads, registers, sharedBytes }: Resources,
-  { kind, unit, warp }: Target,
-): number {
+export function blocksPerUnit(resources: Resources, target: Target): number {
+  const { threads, sharedBytes } = resources;
+  const { kind, unit, warp } = target;
   if (kind === 'host') return 1;
   const warps = Math.ceil(threads / warp);
-  const ofRegisters = warps * roundUp(registers * warp, registerPiece);
+  const ofRegisters = registersOfBlock(resources, target);
   const ofShared = roundUp(sharedBytes + sharedOfSystem, sharedPiece);
   const fits = [
     unit.blocks,

@@ -2,7 +2,7 @@
  * @file The codes of wide words: sets of kernel classes that are compiled together. A word may run on the code of more classes than it
  * has, so that a few codes, each compiled once, serve all words.
  */
-import { blocksPerUnit, most, type Resources } from '../ir/occupancy.ts';
+import { blocksPerUnit, hasRegistersFor, most, type Resources } from '../ir/occupancy.ts';
 import type { Target } from '../ir/target.ts';
 
 /** A code that can be had. */
@@ -32,10 +32,14 @@ const codeOf = (classes: readonly string[], { target, resourcesOf }: ClassResour
   blocksPerUnit: blocksPerUnit(most(classes.map(resourcesOf)), target),
 });
 
+/** Whether bodies of these classes go into one code: the threads of one and the registers of another may be more than there is. */
+const goTogether = (classes: readonly string[], { target, resourcesOf }: ClassResources): boolean =>
+  classes.length === 1 || hasRegistersFor(most(classes.map(resourcesOf)), target);
+
 /** Any code, made to measure; or one of the given ones. */
 export class FusedCodes {
   readonly #given: readonly Code[] | undefined;
-  /** How often there was none. */
+  /** How often there was none of the given ones. */
   refused = 0;
 
   constructor(
@@ -47,7 +51,8 @@ export class FusedCodes {
 
   /** The code that holds most blocks of those that have these classes; undefined if there is none. */
   find(classes: readonly string[]): Code | undefined {
-    if (!this.#given || classes.length === 1) return codeOf(classes, this.known);
+    if (!this.#given || classes.length === 1)
+      return goTogether(classes, this.known) ? codeOf(classes, this.known) : undefined;
     const [found] = this.#given
       .filter((code) => classes.every((key) => code.classes.includes(key)))
       .sort((a, b) => b.blocksPerUnit - a.blocksPerUnit);
@@ -87,7 +92,12 @@ export function chooseCodes(demands: readonly Demand[], known: ClassResources): 
         union: [...new Set([...code.classes, ...classes])],
         held: Math.max(code.held, enough),
       }))
-      .filter((g) => g.union.length <= mostBodies && codeOf(g.union, known).blocksPerUnit >= g.held)
+      .filter(
+        ({ union, held }) =>
+          union.length <= mostBodies &&
+          goTogether(union, known) &&
+          codeOf(union, known).blocksPerUnit >= held,
+      )
       // The one that grows least.
       .sort((a, b) => a.union.length - a.code.classes.length - (b.union.length - b.code.classes.length));
     if (grown) Object.assign(grown.code, { classes: grown.union, held: grown.held });

@@ -319,6 +319,20 @@ describe('fused codes', () => {
     expect(chooseCodes([demand('ab', 5, 2), demand('xy', 3, 1)], known(['x']))).toHaveLength(1);
   });
 
+  it('have no classes whose threads and registers together are more than a multiprocessor has', () => {
+    const takes: Readonly<Record<string, Partial<Resources>>> = { w: { threads: 512 }, r: { registers: 200 } };
+    const own = { target: sm90, resourcesOf: (key: string) => ({ ...plain, ...takes[key] }) };
+    const codes = new FusedCodes(own);
+    expect(codes.find(['w', 'a'])).toBeDefined();
+    expect(codes.find(['r', 'a'])).toBeDefined();
+    expect(codes.find(['a', 'w', 'r'])).toBeUndefined();
+    expect(codes.refused).toBe(0);
+    expect(chooseCodes([demand('wa', 2), demand('ra', 1)], own)).toEqual([
+      ['a', 'w'],
+      ['a', 'r'],
+    ]);
+  });
+
   it('are found by the classes that a word has', () => {
     const codes = new FusedCodes(known(['z']), [
       ['a', 'b', 'z'],
