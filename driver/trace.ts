@@ -17,9 +17,9 @@ export interface TracedSlot {
 /** One launch. */
 export interface TracedWord {
   readonly tier: Tier;
-  /** Keys of its kernel classes. */
+  /** Keys of the kernel classes that its code has bodies for. */
   readonly classes: readonly string[];
-  /** For each class the name of a kernel of it. */
+  /** For each of these that a slot is of the name of a kernel of it. */
   readonly kernels: readonly string[];
   readonly slots: readonly TracedSlot[];
   readonly blocks: BlockTimes;
@@ -47,7 +47,10 @@ export function tracedProgram({ tenants, words }: WordPlan, times: readonly Bloc
       return {
         tier,
         classes,
-        kernels: classes.map((_, body) => tasks[slots.findIndex((s) => s.body === body)]!.name),
+        kernels: classes.flatMap((_, body) => {
+          const slot = slots.findIndex((s) => s.body === body);
+          return slot < 0 ? [] : [tasks[slot]!.name];
+        }),
         slots: slots.map((s, i) => ({
           tenant: tenants[s.tenant]!.name,
           task: tasks[i]!.name,

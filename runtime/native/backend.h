@@ -136,7 +136,7 @@ class Issuer {
   virtual std::vector<std::unique_ptr<Lane>> MakeLanes(const std::vector<CohortChain>& chains, unsigned most) = 0;
   virtual bool Passed(unsigned mark) = 0;
   // What the word or round of a passed mark took. `before` is the mark of the one before it, passed too, if the device
-  // still had that when this one was issued, else -1; NaN where that leaves it open.
+  // still had that when this one was issued, else -1; NaN where that leaves it open, and where the device does not time every one.
   virtual double Nanoseconds(unsigned mark, int before) = 0;
 };
 

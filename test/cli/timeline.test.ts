@@ -7,7 +7,9 @@ import { chromeTrace, lettersOf } from '../../cli/trace/chrome.ts';
 import { roundsPicture } from '../../cli/trace/picture.ts';
 import { roundGroup, summarise, unitNames } from '../../cli/trace/rounds.ts';
 import { lanesOf, type Span } from '../../cli/trace/timeline.ts';
+import { tracedProgram } from '../../driver/trace.ts';
 import type { RoundTrace } from '../../index.ts';
+import type { Word, WordPlan } from '../../ir/program.ts';
 import { checkWellFormed } from '../support/svg.ts';
 import { readTrace } from './trace_events.ts';
 
@@ -98,6 +100,20 @@ describe('a round', () => {
       ['SM 1', [['B a', 0.1, 0.2]]],
       ['SM 1 (2)', [['C b', 0.2, 0.3]]],
     ]);
+  });
+});
+
+describe('a traced program', () => {
+  it('names the kernels that slots are of, where code has bodies of others, too', () => {
+    const tasks = ['a', 'b'].map((name) => ({ name, loc: [name] }));
+    const tenants = [{ name: 't', model: { tasks } }] as unknown as WordPlan['tenants'];
+    const slot = { tenant: 0, task: 1, body: 2, blocks: 1 };
+    const words: Word[] = [{ tier: 'generic', classes: ['A', 'C', 'B'], slots: [slot] }];
+    const none = new Float64Array(0);
+    const times = { begin: none, end: none, unit: new Uint32Array(0), slot: new Uint32Array(0) };
+    const [word] = tracedProgram({ tenants, words }, [times]).words;
+    expect(word!.kernels).toEqual(['b']);
+    expect(word!.slots).toEqual([{ tenant: 't', task: 'b', loc: ['b'] }]);
   });
 });
 

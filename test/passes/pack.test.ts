@@ -320,7 +320,10 @@ describe('fused codes', () => {
   });
 
   it('have no classes whose threads and registers together are more than a multiprocessor has', () => {
-    const takes: Readonly<Record<string, Partial<Resources>>> = { w: { threads: 512 }, r: { registers: 200 } };
+    const takes: Readonly<Record<string, Partial<Resources>>> = {
+      w: { threads: 512 },
+      r: { registers: 200 },
+    };
     const own = { target: sm90, resourcesOf: (key: string) => ({ ...plain, ...takes[key] }) };
     const codes = new FusedCodes(own);
     expect(codes.find(['w', 'a'])).toBeDefined();

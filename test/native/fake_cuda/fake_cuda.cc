@@ -58,6 +58,7 @@ struct Object {
   int capturing;
   int is_built;        // GRAPH: node by node
   int recorded, asks;  // EVENT; how often it has still to say that there is more to do
+  int takes_no_times;  // EVENT
   int stream;          // STREAM: its number; EVENT: that of the stream it was recorded in
   unsigned long seen[kStreams];  // STREAM, EVENT: how much of each stream's work comes before what comes next
   Object* owner;  // FUNCTION: its module
@@ -655,8 +656,9 @@ API(cuGraphLaunch, Object* executable, Object* stream) {
 }
 API(cuEventCreate, Object** event, unsigned flags) {
   NEEDS_CONTEXT("cuEventCreate")
-  if (flags) complain("an event that takes no times");
+  if (flags & ~2u) return INVALID_VALUE;
   *event = make(EVENT);
+  (*event)->takes_no_times = flags == 2;
   return SUCCESS;
 }
 API(cuEventDestroy_v2, Object* event) { return finish(event, EVENT); }
@@ -678,7 +680,7 @@ API(cuEventRecordWithFlags, Object* event, Object* stream, unsigned flags) {
 API(cuEventElapsedTime, float* milliseconds, Object* start, Object* end) {
   NEEDS_CONTEXT("cuEventElapsedTime")
   if (!known(start, EVENT) || !known(end, EVENT)) return INVALID_HANDLE;
-  if (!start->recorded || !end->recorded) return INVALID_VALUE;
+  if (!start->recorded || !end->recorded || start->takes_no_times || end->takes_no_times) return INVALID_HANDLE;
   for (const Object* event : {start, end}) {
     if (event->seen[event->stream] > done[event->stream]) return NOT_READY;
   }
