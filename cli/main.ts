@@ -349,7 +349,7 @@ benchCommand
     'how many times as long as its first request needs by itself a word may take (default: 4)',
     stretch,
   )
-  .option('--lanes <n>', 'cohorts of requests that run side by side, at most (default: 6)', lanes)
+  .option('--lanes <n>', 'cohorts of requests that run side by side, at most (default: 12)', lanes)
   .option(
     '--at-once <n>',
     "requests of one tenant that run at the same time (default: 4, or what there's memory for)",

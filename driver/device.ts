@@ -152,7 +152,7 @@ export class Device {
       stretch = 4,
       boundMilliseconds = host ? 20 : 1,
       rounds = true,
-      lanes: most = 6,
+      lanes: most = 12,
       atOnce: given,
       tier,
     } = options;

@@ -29,7 +29,7 @@ export interface ServeOptions extends Omit<LoadOptions, 'words'> {
   readonly rounds?: boolean;
   /**
    * Latency against throughput: how many cohorts run side by side, from 0 (word by word) to 16. With fewer of them requests wait longer until they begin, and
-   * cohorts are wider. Default 6; the host has one.
+   * cohorts are wider. Default 12; the host has one.
    */
   readonly lanes?: number;
   /**
