@@ -352,7 +352,7 @@ benchCommand
   .option('--lanes <n>', 'cohorts of requests that run side by side, at most (default: 12)', lanes)
   .option(
     '--at-once <n>',
-    "requests of one tenant that run at the same time (default: 4, or what there's memory for)",
+    'requests of one tenant that run at the same time (default: 4, or fewer if they take much memory)',
     atOnce,
   )
   .option(

@@ -171,15 +171,14 @@ export class Device {
       throw new RangeError(`atOnce must be a whole number from 1 to 16, not ${given}`);
     const program = await this.load(tenants, options);
     try {
-      const atOnce = given ?? this.#atOnceFor(program.plan.tenants);
       const blocks = this.#blockTable();
       const linked = program.plan.tenants;
       const weightOf = (name: string): number => weights[name] ?? 1;
+      const equal = tenants.every((t) => weightOf(t.name) === weightOf(tenants[0]!.name));
+      // Who has several slots in words of few gets more than its share.
+      const atOnce = program.addArenas(given ?? (equal ? this.#atOnceFor(linked) : 1), given !== undefined);
       // A cohort gives each tenant as much as it asks for, and takes as long as it takes.
-      const mayHaveLanes =
-        rounds &&
-        options.boundMilliseconds === undefined &&
-        tenants.every((t) => weightOf(t.name) === weightOf(tenants[0]!.name));
+      const mayHaveLanes = rounds && options.boundMilliseconds === undefined && equal;
       const lanes = mayHaveLanes ? most : 0;
       const words = singleWords(linked, tier === 'specialised' ? tier : 'generic', atOnce);
       // Slots of a cohort's words are of equal sizes. A model from an artefact may have no such code; then the generic one serves.
@@ -231,7 +230,7 @@ export class Device {
     }
   }
 
-  /** How many requests of each tenant an engine runs at once if nobody says: activations should not take more memory than weights may want. */
+  /** How many requests of each tenant an engine runs at once if nobody says: other arenas than the first are to take no more than this. */
   #atOnceFor(tenants: readonly Tenant[]): number {
     const bytes = tenants.reduce((sum, { model }) => sum + model.arenaBytes, 0);
     const most = this.kind === 'host' ? 2 ** 30 : 2 ** 32;
@@ -387,6 +386,23 @@ export class Program {
       cached,
       shipped,
     };
+  }
+
+  /**
+   * Gives every tenant so many arenas in all, and says how many they have then: fewer, if it is not `required`, where the device has no memory
+   * for all of them.
+   */
+  addArenas(count: number, required: boolean): number {
+    const { memory } = this.#loaded;
+    while (memory.arenas < count) {
+      try {
+        memory.addArena();
+      } catch (error) {
+        if (required) throw error;
+        break;
+      }
+    }
+    return memory.arenas;
   }
 
   /** An engine that serves this program's tenants; the program is then the engine's. */

@@ -34,7 +34,8 @@ export interface ServeOptions extends Omit<LoadOptions, 'words'> {
   readonly lanes?: number;
   /**
    * How many requests of one tenant run at the same time, from 1 to 16, each with activations of its own. Where three quarters of the tenants have
-   * a request each gets one, however many it has sent. Default 4, or as many as have room in 4 GiB for all tenants together (host: 1 GiB).
+   * a request each gets one, however many it has sent. Default 4, or fewer where what others than the first need, of all tenants
+   * together, is more than 4 GiB (host: 1 GiB) or than there is; 1 where weights differ.
    */
   readonly atOnce?: number;
   /** Default true: compile code for what is often ready together. */
@@ -82,7 +83,7 @@ export interface JournalWord {
 /** A request that was served, in milliseconds since the engine was made. */
 export interface JournalRequest {
   readonly tenant: string;
-  /** When it came to the engine's thread; from then on it waits for its tenant's request before it, its inputs and its turn. */
+  /** When it came to the engine's thread; from then on it waits for a free arena of its tenant's, its inputs and its turn. */
   readonly queued: number;
   /** When its first word was issued. */
   readonly started: number;
@@ -168,8 +169,8 @@ export class Engine {
   }
 
   /**
-   * What the last request of each tenant, driven or not, left in its outputs: the last of those that ran in one of its arenas, of which there
-   * are `atOnce`. Requests take the first that is free; zeros are in one where none has run.
+   * What requests left in the outputs of one of each tenant's arenas, of which there are `atOnce`: of those that ran in it the last, driven or
+   * not; zeros if none did. Requests take the first arena that is free, so where a tenant sends one at a time all are in the first.
    */
   readOutputs(arena = 0): { readonly [tenant: string]: Tensors } {
     if (!(Number.isInteger(arena) && arena >= 0 && arena < this.atOnce))

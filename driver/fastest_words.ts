@@ -1,7 +1,7 @@
 /**
  * @file Loading a program in the words that turn out fastest: all in the same memory, so that it costs a choice, not copies of the tenants.
  */
-import type { Word } from '../ir/program.ts';
+import type { Slot, Word } from '../ir/program.ts';
 import { isWide } from '../passes/split_words.ts';
 import type { NativeDevice } from '../runtime/native.ts';
 import { type LoadedCode, LoadedProgram } from '../runtime/program.ts';
@@ -43,6 +43,12 @@ export async function loadFastest(
 
 /** Branches with those words wide that gain so much, and with none. */
 async function mixes(loaded: LoadedProgram, { wide, plan }: NonNullable<Choices['mix']>): Promise<Plan[]> {
+  // Words that are alike take as long, whoever their tenants are.
+  const likenessOf = ({ tier, classes, slots }: Word): string => {
+    const sizesOf = ({ tenant, task }: Slot): readonly number[] =>
+      wide.tenants[tenant]!.model.tasks[task]!.sizes;
+    return JSON.stringify([tier, classes, slots.map((s) => [s.body, s.blocks, s.range, sizesOf(s)])]);
+  };
   const gains = new Map<string, number>();
   for (const word of wide.words.filter(isWide)) {
     if (gains.has(likenessOf(word))) continue;
@@ -59,10 +65,6 @@ async function mixes(loaded: LoadedProgram, { wide, plan }: NonNullable<Choices[
   }
   return [...found.values()];
 }
-
-/** Words that are alike take as long, whoever their tenants are. */
-const likenessOf = ({ tier, classes, slots }: Word): string =>
-  JSON.stringify([tier, classes, slots.map(({ body, blocks, range }) => [body, blocks, range])]);
 
 /**
  * Such as `measured: branches, at 0.912 ms a round; coalesced takes 1.20 times as long, branches with 3 of 40 wide words takes 1.07 times as long`.

@@ -17,7 +17,9 @@ export function splitWords(
     const taskOf = (slot: Slot) => tenants[slot.tenant]!.model.tasks[slot.task]!;
     const groups = new Map<string, Slot[]>();
     for (const slot of word.slots) {
-      const key = slot.range ? word.classes[slot.body]! : groupKey(taskOf(slot), word.tier);
+      const key = slot.range
+        ? `cut ${word.classes[slot.body]}`
+        : `whole ${groupKey(taskOf(slot), word.tier)}`;
       groups.set(key, [...(groups.get(key) ?? []), slot]);
     }
     return [...groups.values()].map(([first, ...others]): Word => {

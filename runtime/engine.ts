@@ -32,7 +32,7 @@ export interface EngineOptions {
   readonly rounds: boolean;
   /** How many cohorts of requests of tenants of one model may run side by side; see NativeEngineSpec. */
   readonly lanes: number;
-  /** How many requests of one tenant may run at the same time, each in an arena of its own. */
+  /** How many requests of one tenant may run at the same time, each in an arena of its own, which the tenants have. */
   readonly atOnce: number;
   /** Milliseconds that a virtual block of a task is expected to take, and that a word takes besides. */
   readonly blockMilliseconds: (variant: Variant) => number;
@@ -106,7 +106,6 @@ export class LoadedEngine {
   ) {
     const tenants = program.memory.all;
     const usable = usableVariants(tenants, options.atOnce);
-    program.memory.addArenas(options.atOnce - 1);
     const known = new Map<string, { specialised: string; generic: string; task: Task }>();
     for (const task of tenants.flatMap((t) => t.model.tasks))
       for (const { classes } of usable(task))

@@ -41,10 +41,21 @@ export class LoadedTenants {
       for (const buffer of [weights, ...arenas]) this.device.release(buffer);
   }
 
-  /** Gives every tenant so many arenas more. */
-  addArenas(count: number): void {
-    for (const [t, { arenas }] of this.#memory.entries())
-      for (let n = 0; n < count; n++) arenas.push(allocateArena(this.device, this.all[t]!.model));
+  /** How many each tenant has. */
+  get arenas(): number {
+    return this.#memory[0]!.arenas.length;
+  }
+
+  /** Gives every tenant one arena more; none of them if there is no memory for all. */
+  addArena(): void {
+    const made: NativeBuffer[] = [];
+    try {
+      for (const { model } of this.all) made.push(allocateArena(this.device, model));
+    } catch (error) {
+      for (const arena of made) this.device.release(arena);
+      throw error;
+    }
+    for (const [t, arena] of made.entries()) this.#memory[t]!.arenas.push(arena);
   }
 
   /** All of a tenant's; operands name the first. */

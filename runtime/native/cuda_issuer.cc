@@ -10,27 +10,44 @@ namespace wideword {
 
 namespace {
 
-// Of the words that are issued in a row two of so many are timed, so that the time of the second is known: to take it costs the processor
-// nearly a third of a launch.
-constexpr unsigned kWordsForEachTimed = 8;
+// Which words are timed: two in a row, so that the time of the second is known, then none for 4 to 11. To take a time costs the processor nearly
+// a third of a launch. At random, so that chains of no length have always the same words timed.
+class TimedWords {
+ public:
+  bool Next() {
+    if (left_ == 0) {
+      random_ = random_ * 1664525 + 1013904223;
+      left_ = 2 + 4 + (random_ >> 29);
+    }
+    return left_-- <= 2;
+  }
+
+ private:
+  unsigned left_ = 2;
+  std::uint32_t random_ = 1;
+};
 
 // Has passed when all before it has; says when that was if it is timed.
 class Mark {
  public:
-  explicit Mark(CudaContext& context) : timed_(context), untimed_(context, CudaEvent::Kind::kUntimed) {}
+  explicit Mark(CudaContext& context) : context_(context), untimed_(context, CudaEvent::Kind::kUntimed) {}
   void Record(CUstream stream, bool is_timed) {
     is_timed_ = is_timed;
-    (is_timed ? timed_ : untimed_).Record(stream);
+    // Marks of copies never have one.
+    if (is_timed && !timed_) timed_ = std::make_unique<CudaEvent>(context_);
+    (is_timed ? *timed_ : untimed_).Record(stream);
   }
-  bool HasPassed() const { return (is_timed_ ? timed_ : untimed_).HasPassed(); }
+  bool HasPassed() const { return (is_timed_ ? *timed_ : untimed_).HasPassed(); }
   // NaN if not both are timed.
   double NanosecondsSince(const Mark& start) const {
     if (!is_timed_ || !start.is_timed_) return std::numeric_limits<double>::quiet_NaN();
-    return timed_.MillisecondsSince(start.timed_) * 1e6;
+    return timed_->MillisecondsSince(*start.timed_) * 1e6;
   }
 
  private:
-  CudaEvent timed_, untimed_;
+  CudaContext& context_;
+  CudaEvent untimed_;
+  std::unique_ptr<CudaEvent> timed_;
   bool is_timed_ = false;
 };
 
@@ -73,7 +90,7 @@ class CudaIssuer : public Issuer {
     context_.Check(context_.cu.LaunchKernel(static_cast<CudaCode&>(code).function, launch.blocks, 1, 1, threads, 1, 1,
                                             shared_bytes, context_.stream, parameters, nullptr),
                    "issuing a word");
-    marks_[mark]->Record(context_.stream, words_++ % kWordsForEachTimed < 2);
+    marks_[mark]->Record(context_.stream, timed_.Next());
   }
 
   void Run(LoadedProgram& program, unsigned mark) override {
@@ -113,7 +130,7 @@ class CudaIssuer : public Issuer {
   CudaSideStream up_, down_;
   std::unique_ptr<CudaTable> rows_;
   std::vector<std::unique_ptr<Mark>> marks_;
-  unsigned words_ = 0;
+  TimedWords timed_;
   std::vector<std::pair<void*, std::size_t>> staged_;
 };
 

@@ -155,8 +155,16 @@ bool Engine::IsThere(unsigned tenant) const {
   return std::any_of(first, first + places(), [](const Active& active) { return active.state != State::kFree; });
 }
 
-// Whether so many tenants have a request that one of each is enough: then who sends many at once must not get more than the others.
-bool Engine::IsCrowded() const { return gathers_ || present_ >= Quorum(); }
+// Whether so many tenants have a request that one of each is enough: then who sends many at once must not get more than the others. It lasts
+// for a while, as those whose request has just ended are about to send the next one.
+bool Engine::IsCrowded() const { return gathers_ || present_ >= Quorum() || now_ns_ < crowded_until_ns_; }
+
+// What had to wait for the crowd to go.
+void Engine::BeginWhatMay() {
+  const bool is_crowded = IsCrowded();
+  if (!std::exchange(was_crowded_, is_crowded) || is_crowded) return;
+  for (unsigned tenant = 0; tenant < spec_.tenants.size(); ++tenant) BeginNext(tenant);
+}
 
 // What of a tenant's requests can begin, in the order in which they came: one in each of its arenas, in the first free one. So where a
 // tenant sends one at a time all run in the first, which rounds need.
@@ -251,7 +259,7 @@ void Engine::End(unsigned number, const std::string& problem) {
   const auto over = std::move(active.request.over);
   const EngineOutcome outcome{problem, active.queued_ns, active.started_ns, NowNs()};
   const unsigned present = present_;
-  const bool was_crowded = IsCrowded();
+  if (present >= Quorum()) crowded_until_ns_ = outcome.ended_ns + (outcome.ended_ns - outcome.queued_ns);
   active.state = State::kFree;
   if (served) busy_[tenant] &= ~(1u << active.arena);
   if (!IsThere(tenant)) --present_;
@@ -265,9 +273,7 @@ void Engine::End(unsigned number, const std::string& problem) {
   claimed_[number].store(false, std::memory_order_release);
   if (over) over();
   // Last, as it may fail, and this request is told of already.
-  if (!problem_.empty()) return;
-  if (!was_crowded || IsCrowded()) return BeginNext(tenant);
-  for (unsigned other = 0; other < spec_.tenants.size(); ++other) BeginNext(other);
+  if (problem_.empty()) BeginNext(tenant);
 }
 
 void Engine::Fail(const std::string& problem) {
@@ -293,6 +299,7 @@ bool Engine::Step() {
     PollCopies();
     Collect();
     if (lanes_) CollectCohorts();
+    BeginWhatMay();
     while (issued_ - ended_ < spec_.ahead && IssueNext()) {
     }
     return source_ || present_ > 0;

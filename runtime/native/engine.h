@@ -143,6 +143,7 @@ class Engine : public Stepped {
 
   void TakeMail();
   bool IsCrowded() const;
+  void BeginWhatMay();
   void BeginNext(unsigned tenant);
   const std::vector<StagedCopy>& CopiesOf(unsigned active, bool up);
   void Start(unsigned active);
@@ -189,6 +190,8 @@ class Engine : public Stepped {
   std::vector<double> finish_tag_;   // by tenant
   std::vector<unsigned> busy_;       // by tenant: a bit for each arena that has a request
   std::vector<StagedCopy> copies_;   // of the request whose copies are started
+  double crowded_until_ns_ = 0;      // for so long after the last time that enough tenants had a request
+  bool was_crowded_ = false;         // at the last look
   unsigned present_ = 0;             // tenants with a request
   double virtual_time_ = 0;
   std::uint64_t arrivals_ = 0;

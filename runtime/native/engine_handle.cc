@@ -39,7 +39,13 @@ class SpecReader {
   void Keep(const std::shared_ptr<Memory>& memory) {
     if (kept_.insert(memory.get()).second) engine_.memories.push_back(memory);
   }
-  bool InArena(const OperandView& operand) const { return !arenas_.empty() && operand.memory == arenas_.front(); }
+  // Throws for one in another arena than the first, which requests that run elsewhere would share.
+  bool InArena(const OperandView& operand, Napi::Env env, const Where& where) const {
+    const auto at = std::find(arenas_.begin(), arenas_.end(), operand.memory);
+    if (at == arenas_.end()) return false;
+    if (at != arenas_.begin()) ThrowRange(env, where, "in no arena but the first");
+    return true;
+  }
 
   std::vector<std::shared_ptr<Memory>> ReadArenas(Napi::Value value, const Where& where);
 
@@ -47,6 +53,7 @@ class SpecReader {
   EngineRef& engine_;
   EngineSpec spec_;
   std::vector<std::shared_ptr<Memory>> arenas_;  // of the tenant that is being read
+  std::unordered_set<const void*> taken_;        // arenas of all tenants so far
   std::unordered_set<const void*> kept_;
 };
 
@@ -131,7 +138,7 @@ std::vector<EnginePort> SpecReader::ReadPorts(Napi::Value value, const Where& wh
   for (std::uint32_t i = 0; i < list.size(); ++i) {
     const OperandView operand = ReadOperand(device_, list[i], Where(where, i));
     Keep(operand.memory);
-    ports.push_back({operand.address, operand.bytes, InArena(operand)});
+    ports.push_back({operand.address, operand.bytes, InArena(operand, value.Env(), Where(where, i))});
     bytes.push_back(operand.bytes);
   }
   return ports;
@@ -180,7 +187,7 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
     const OperandView operand = ReadOperand(device_, operands[i], Where(operands_where, i));
     Keep(operand.memory);
     row.operand[i] = operand.address;
-    in_arena[i] = InArena(operand);
+    in_arena[i] = InArena(operand, object.Env(), Where(operands_where, i));
     if (operand.constant) row.constants |= 1u << i;
   }
   const Where sizes_where(where, "sizes");
@@ -199,7 +206,7 @@ EngineVariant SpecReader::ReadVariant(const Napi::Object& object, const Where& w
   return variant;
 }
 
-// Distinct buffers of one size, which operands then stand for places in, whichever of them they name: the first.
+// Buffers of one size that no tenant has yet. Operands name places in the first, and stand for the same place in each.
 std::vector<std::shared_ptr<Memory>> SpecReader::ReadArenas(Napi::Value value, const Where& where) {
   std::vector<std::shared_ptr<Memory>> arenas;
   if (value.IsUndefined()) return arenas;
@@ -209,7 +216,7 @@ std::vector<std::shared_ptr<Memory>> SpecReader::ReadArenas(Napi::Value value, c
     if (arenas.back()->bytes != arenas.front()->bytes) {
       ThrowRange(value.Env(), Where(where, i), "of " + std::to_string(arenas.front()->bytes) + " bytes, as the first");
     }
-    if (std::count(arenas.begin(), arenas.end(), arenas.back()) > 1) ThrowRange(value.Env(), Where(where, i), "another buffer than those before it");
+    if (!taken_.insert(arenas.back().get()).second) ThrowRange(value.Env(), Where(where, i), "a buffer that is no arena yet");
   }
   for (const std::shared_ptr<Memory>& arena : arenas) Keep(arena);
   return arenas;

@@ -10,6 +10,7 @@ import { hostTarget, type Target, targetOf } from '../../ir/target.ts';
 import { coalesce, tiers, timeMultiplexed } from '../../passes/coalesce.ts';
 import { chooseCodes, FusedCodes } from '../../passes/fused_codes.ts';
 import { type Packed, type PackOptions, pack, type TaskTime } from '../../passes/pack.ts';
+import { splitWords } from '../../passes/split_words.ts';
 import { shapeWord } from '../../passes/word_time.ts';
 
 /** A kernel: its class, its milliseconds a virtual block, how many it has, and what its code takes. */
@@ -209,6 +210,9 @@ describe('pack', () => {
           const packed = pack(tenants, optionsFor(kinds, target, units, more));
           check(tenants, packed);
           for (const w of packed.words) expect(w.slots.length).toBeLessThanOrEqual(width ?? 6);
+          const split = splitWords(tenants, packed.words);
+          check(tenants, { ...packed, words: split, predicted: split.map(() => 1) });
+          expect(split.every((w) => w.classes.length === 1)).toBe(true);
           const fused = packed.words.filter((w) => w.classes.length > 1);
           expect(new Set(fused.map(codeKey)).size).toBeLessThanOrEqual(16);
           // The same plan for the same tenants: bits do not hang on it, but compiles do.
