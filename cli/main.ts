@@ -69,17 +69,12 @@ const aboveZero = parser<number>((text) => {
   return n;
 });
 
-const lanes = parser<number>((text) => {
-  if (!/^(\d|1[0-6])$/.test(text))
-    throw new InputError(`expected a whole number from 0 to 16, got '${text}'`);
-  return Number(text);
-});
-
-const atOnce = parser<number>((text) => {
-  if (!/^([1-9]|1[0-6])$/.test(text))
-    throw new InputError(`expected a whole number from 1 to 16, got '${text}'`);
-  return Number(text);
-});
+const upTo16 = (least: number) =>
+  parser<number>((text) => {
+    if (!/^(\d|1[0-6])$/.test(text) || Number(text) < least)
+      throw new InputError(`expected a whole number from ${least} to 16, got '${text}'`);
+    return Number(text);
+  });
 
 /** Parts of something, above 0. */
 const parts = parser<number[]>((text) =>
@@ -349,11 +344,11 @@ benchCommand
     'how many times as long as its first request needs by itself a word may take (default: 4)',
     stretch,
   )
-  .option('--lanes <n>', 'cohorts of requests that run side by side, at most (default: 12)', lanes)
+  .option('--lanes <n>', 'cohorts of requests that run side by side, at most (default: 12)', upTo16(0))
   .option(
     '--at-once <n>',
     'requests of one tenant that run at the same time (default: 4, or fewer if they take much memory)',
-    atOnce,
+    upTo16(1),
   )
   .option(
     '--bound <ms>',

@@ -66,6 +66,7 @@ export interface Choices {
   };
 }
 
+/** Plans tenants in every kind of words, and how words of unlike classes are mixed with branches. */
 export function linkAll(
   tenants: readonly TenantModel[],
   target: string,

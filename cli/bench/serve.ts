@@ -287,7 +287,7 @@ function toText(r: Report): string {
     ]),
     '',
     table([
-      [...['requests at random', 'a second', 'p50', 'p99', 'p99 of alone', 'p99 word by word']],
+      ['requests at random', 'a second', 'p50', 'p99', 'p99 of alone', 'p99 word by word'],
       ...r.loads.map((l) => [
         `${Math.round(100 * l.load)} % of captured`,
         rate(l.requestsPerSecond),
